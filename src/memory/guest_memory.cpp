@@ -1,0 +1,116 @@
+#include "memory/guest_memory.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace bygone::memory {
+
+GuestMemory::~GuestMemory() {
+  for (const Slot& slot : slots_) ::munmap(slot.host, slot.size);
+}
+
+Result<void> GuestMemory::add_ram(Gpa base, std::uint64_t size, PageSizeHint hint) {
+  if (size == 0 || size % kPageSize != 0 || base.value % kPageSize != 0 || base.value + size < base.value) {
+    return fail(ErrorCode::kInvalidArgument, "RAM at {:#x} of {:#x} bytes is not a run of whole pages", base.value, size);
+  }
+  for (const Slot& slot : slots_) {
+    if (base.value < slot.base.value + slot.size && slot.base.value < base.value + size) {
+      return fail(ErrorCode::kAlreadyExists, "RAM at {:#x} overlaps RAM at {:#x}", base.value, slot.base.value);
+    }
+  }
+  UniqueFd file(::memfd_create("bygone-ram", MFD_CLOEXEC));
+  if (!file) return fail_errno(errno, "creating guest memory");
+  if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0) {
+    return fail_errno(errno, fmt::format("sizing guest memory to {} MiB", size >> 20));
+  }
+  void* host = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.get(), 0);
+  if (host == MAP_FAILED) return fail_errno(errno, fmt::format("mapping {} MiB of guest memory", size >> 20));
+  if (hint == PageSizeHint::kHuge) ::madvise(host, size, MADV_HUGEPAGE);  // a wish: the kernel may say no
+  ::madvise(host, size, MADV_DONTDUMP);
+  const Slot slot{base, size, static_cast<std::byte*>(host), file.get(), 0};
+  files_.push_back(std::move(file));
+  slots_.insert(std::ranges::upper_bound(slots_, base, {}, &Slot::base), slot);
+  return {};
+}
+
+std::uint64_t GuestMemory::total_bytes() const {
+  std::uint64_t total = 0;
+  for (const Slot& slot : slots_) total += slot.size;
+  return total;
+}
+
+const Slot* GuestMemory::find(Gpa address) const {
+  for (const Slot& slot : slots_) {
+    if (address.value - slot.base.value < slot.size && address >= slot.base) return &slot;
+  }
+  return nullptr;
+}
+
+template <typename Work>
+Result<void> GuestMemory::for_each_piece(Gpa address, std::uint64_t length, Work work) const {
+  // First pass: is every byte RAM? Nothing may be half done.
+  for (int pass = 0; pass < 2; ++pass) {
+    std::uint64_t done = 0;
+    while (done < length) {
+      const Gpa here = address + done;
+      const Slot* slot = here.value < address.value ? nullptr : find(here);
+      if (slot == nullptr) {
+        return fail(ErrorCode::kOutOfRange, "guest physical range {:#x}+{:#x} is not all RAM", address.value, length);
+      }
+      const std::uint64_t offset = here.value - slot->base.value;
+      const std::uint64_t piece = std::min(length - done, slot->size - offset);
+      if (pass == 1) work(slot->host + offset, done, piece);
+      done += piece;
+    }
+  }
+  return {};
+}
+
+Result<void> GuestMemory::read(Gpa address, std::span<std::byte> into) const {
+  return for_each_piece(address, into.size(), [&](const std::byte* host, std::uint64_t offset, std::uint64_t length) {
+    std::memcpy(into.data() + offset, host, length);
+  });
+}
+
+Result<void> GuestMemory::write(Gpa address, std::span<const std::byte> from) {
+  BYGONE_CHECK(for_each_piece(address, from.size(), [&](std::byte* host, std::uint64_t offset, std::uint64_t length) {
+    std::memcpy(host, from.data() + offset, length);
+  }));
+  mark_dirty(address, from.size());
+  return {};
+}
+
+Result<void> GuestMemory::fill(Gpa address, std::uint64_t length, std::byte value) {
+  BYGONE_CHECK(for_each_piece(address, length, [&](std::byte* host, std::uint64_t, std::uint64_t piece) {
+    std::memset(host, std::to_integer<int>(value), piece);
+  }));
+  mark_dirty(address, length);
+  return {};
+}
+
+std::span<std::byte> GuestMemory::host_span(Gpa address, std::uint64_t length) const {
+  const Slot* slot = find(address);
+  if (slot == nullptr) return {};
+  const std::uint64_t offset = address.value - slot->base.value;
+  if (length > slot->size - offset) return {};
+  return {slot->host + offset, length};
+}
+
+Result<void> GuestMemory::host_ranges(Gpa address, std::uint64_t length, std::vector<iovec>& ranges) const {
+  return for_each_piece(address, length, [&](std::byte* host, std::uint64_t, std::uint64_t piece) {
+    if (!ranges.empty() && static_cast<std::byte*>(ranges.back().iov_base) + ranges.back().iov_len == host) {
+      ranges.back().iov_len += piece;
+    } else {
+      ranges.push_back({host, piece});
+    }
+  });
+}
+
+void GuestMemory::mark_dirty(Gpa address, std::uint64_t length) {
+  if (length == 0) return;
+  for (WriteObserver* observer : observers_) observer->host_wrote(address, length);
+}
+
+}  // namespace bygone::memory

@@ -1,0 +1,67 @@
+#include "memory/guest_memory.h"
+
+#include <gtest/gtest.h>
+
+namespace bygone::memory {
+namespace {
+
+TEST(GuestMemory, copy_crosses_touching_slots) {
+  GuestMemory memory;
+  ASSERT_TRUE(memory.add_ram({0x1000}, 0x1000));
+  ASSERT_TRUE(memory.add_ram({0x2000}, 0x1000));
+  ASSERT_TRUE(memory.write_object<std::uint64_t>({0x1FFC}, 0x1122334455667788ULL));
+  EXPECT_EQ(memory.read_object<std::uint64_t>({0x1FFC}).value(), 0x1122334455667788ULL);
+  EXPECT_EQ(memory.read_object<std::uint32_t>({0x2000}).value(), 0x11223344U);
+  EXPECT_TRUE(memory.host_span({0x1FFC}, 8).empty());
+}
+
+TEST(GuestMemory, write_past_the_end_changes_nothing) {
+  GuestMemory memory;
+  ASSERT_TRUE(memory.add_ram({0}, 0x1000));
+  auto result = memory.write_object<std::uint64_t>({0xFFC}, ~0ULL);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, ErrorCode::kOutOfRange);
+  EXPECT_EQ(memory.read_object<std::uint32_t>({0xFFC}).value(), 0U);
+}
+
+TEST(GuestMemory, addresses_that_wrap_are_refused) {
+  GuestMemory memory;
+  ASSERT_TRUE(memory.add_ram({0}, 0x1000));
+  std::byte byte[16];
+  EXPECT_FALSE(memory.read({~0ULL - 3}, byte));
+  EXPECT_FALSE(memory.add_ram({~0ULL - 0xFFF}, 0x2000));
+}
+
+TEST(GuestMemory, overlap_is_refused) {
+  GuestMemory memory;
+  ASSERT_TRUE(memory.add_ram({0x1000}, 0x2000));
+  EXPECT_EQ(memory.add_ram({0x2000}, 0x1000).error().code, ErrorCode::kAlreadyExists);
+}
+
+TEST(GuestMemory, host_ranges_cover_the_guest_range) {
+  GuestMemory memory;
+  ASSERT_TRUE(memory.add_ram({0}, 0x1000));
+  ASSERT_TRUE(memory.add_ram({0x1000}, 0x1000));
+  std::vector<iovec> ranges;
+  ASSERT_TRUE(memory.host_ranges({0x800}, 0x1000, ranges));
+  std::size_t total = 0;
+  for (const iovec& range : ranges) total += range.iov_len;
+  EXPECT_EQ(total, 0x1000U);
+}
+
+TEST(GuestMemory, observer_hears_of_host_writes) {
+  struct Observer : GuestMemory::WriteObserver {
+    void host_wrote(Gpa address, std::uint64_t length) override { last = address, size = length; }
+    Gpa last;
+    std::uint64_t size = 0;
+  } observer;
+  GuestMemory memory;
+  ASSERT_TRUE(memory.add_ram({0}, 0x1000));
+  memory.add_write_observer(observer);
+  ASSERT_TRUE(memory.write_object<std::uint16_t>({0x10}, 1));
+  EXPECT_EQ(observer.last.value, 0x10U);
+  EXPECT_EQ(observer.size, 2U);
+}
+
+}  // namespace
+}  // namespace bygone::memory

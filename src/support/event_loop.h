@@ -1,0 +1,64 @@
+// One thread's event loop: file descriptors, timers and work posted from other threads.
+// Threading: post() and stop() from any thread; everything else on the loop's own thread or before run().
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "support/result.h"
+#include "support/unique_fd.h"
+
+namespace bygone {
+
+class EventLoop {
+ public:
+  using TimePoint = std::chrono::steady_clock::time_point;
+  using Task = std::move_only_function<void()>;
+  /// `events` are epoll's EPOLLIN, EPOLLOUT, …
+  using FdHandler = std::function<void(std::uint32_t events)>;
+  enum class TimerId : std::uint64_t {};
+
+  [[nodiscard]] static Result<std::unique_ptr<EventLoop>> create();
+  ~EventLoop();
+
+  /// Calls `handler` on the loop whenever one of `events` is there. The caller keeps `fd` open until unwatch(fd).
+  [[nodiscard]] Result<void> watch(int fd, std::uint32_t events, FdHandler handler);
+  [[nodiscard]] Result<void> change_events(int fd, std::uint32_t events);
+  void unwatch(int fd);
+
+  /// Calls `task` once at or after `when`.
+  TimerId add_timer(TimePoint when, Task task);
+  void cancel_timer(TimerId id);
+
+  /// Queues `task` to run on the loop, in order.
+  void post(Task task);
+
+  /// Runs until stop().
+  void run();
+  /// Runs what is ready, waiting at most `limit` for something to become so. For tests and for embedding.
+  void run_once(std::chrono::milliseconds limit);
+  void stop();
+
+ private:
+  EventLoop(UniqueFd epoll, UniqueFd wake, UniqueFd timer);
+  void run_due_timers();
+  void run_posted();
+  void arm_timer();
+
+  UniqueFd epoll_;
+  UniqueFd wake_;
+  UniqueFd timer_;
+  std::map<int, std::shared_ptr<FdHandler>> handlers_;
+  std::map<std::pair<TimePoint, std::uint64_t>, Task> timers_;
+  std::uint64_t next_timer_ = 1;
+  std::mutex mutex_;
+  std::vector<Task> posted_;      // guarded by mutex_
+  bool stop_requested_ = false;  // guarded by mutex_
+};
+
+}  // namespace bygone
