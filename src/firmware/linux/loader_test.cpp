@@ -1,0 +1,79 @@
+#include "firmware/linux/loader.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "spec/linux/boot_protocol.h"
+
+namespace bygone::firmware {
+namespace {
+
+namespace protocol = spec::linux_boot;
+
+std::vector<std::byte> tiny_kernel() {
+  protocol::SetupHeader header;
+  header.setup_sectors = 1;
+  header.boot_flag = protocol::kBootFlag;
+  std::memcpy(header.magic, "HdrS", 4);
+  header.version = std::uint16_t{0x20F};
+  header.xload_flags = protocol::kXloadKernel64;
+  header.command_line_size = 2047U;
+  header.preferred_address = 0x1000000ULL;
+  header.initialization_size = 0x100000U;
+  header.initrd_address_maximum = 0x7FFFFFFFU;
+  std::vector<std::byte> file(1024 + 4096, std::byte{0x90});
+  std::memcpy(file.data() + protocol::kSetupHeaderOffset, &header, sizeof header);
+  return file;
+}
+
+class LoadLinux : public testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(memory_.add_ram({0}, 64 << 20)); }
+  Result<EntryState> load(std::span<const std::byte> kernel, std::span<const std::byte> initrd = {}, std::string_view line = "quiet") {
+    return load_linux(memory_, {kernel, initrd, line, {{0, 64 << 20}}});
+  }
+  memory::GuestMemory memory_;
+};
+
+TEST_F(LoadLinux, enters_at_the_64_bit_entry_with_the_zero_page) {
+  const auto kernel = tiny_kernel();
+  const auto entry = load(kernel);
+  ASSERT_TRUE(entry) << entry.error().text();
+  EXPECT_EQ(entry->general.rip, 0x1000200U);
+  const std::uint64_t zero_page = entry->general[cpu::Gpr::kRsi];
+  const auto header = memory_.read_object<protocol::SetupHeader>({zero_page + protocol::kSetupHeaderOffset}).value();
+  char line[6] = {};
+  ASSERT_TRUE(memory_.read({header.command_line}, std::as_writable_bytes(std::span(line))));
+  EXPECT_STREQ(line, "quiet");
+  EXPECT_EQ(memory_.read_object<std::uint8_t>({zero_page + protocol::kZeroPageE820Count}).value(), 3);
+}
+
+TEST_F(LoadLinux, initrd_lies_at_the_top_of_memory) {
+  const auto kernel = tiny_kernel();
+  const std::vector<std::byte> initrd(10000, std::byte{7});
+  const auto entry = load(kernel, initrd);
+  ASSERT_TRUE(entry);
+  const auto header = memory_.read_object<protocol::SetupHeader>({entry->general[cpu::Gpr::kRsi] + protocol::kSetupHeaderOffset}).value();
+  EXPECT_EQ(header.ramdisk_size, 10000U);
+  EXPECT_EQ(memory_.read_object<std::uint8_t>({header.ramdisk_image + 9999U}).value(), 7);
+}
+
+TEST_F(LoadLinux, oversized_initrd_is_refused) {
+  const auto kernel = tiny_kernel();
+  const std::vector<std::byte> initrd(60 << 20);
+  EXPECT_EQ(load(kernel, initrd).error().code, ErrorCode::kExhausted);
+}
+
+TEST_F(LoadLinux, bad_kernels_are_refused_by_name) {
+  EXPECT_EQ(load({}).error().code, ErrorCode::kCorrupt);
+  const std::vector<std::byte> zeroes(10000);
+  EXPECT_EQ(load(zeroes).error().code, ErrorCode::kUnsupported);
+  auto kernel = tiny_kernel();
+  kernel.resize(1100);
+  EXPECT_EQ(load(kernel).error().code, ErrorCode::kCorrupt);
+  EXPECT_EQ(load(tiny_kernel(), {}, std::string(3000, 'a')).error().code, ErrorCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace bygone::firmware
