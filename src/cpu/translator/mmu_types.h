@@ -1,0 +1,62 @@
+// The software TLB's layout: what translated code compares and adds on every memory access. Behaviour is in mmu.h.
+//
+// One table per context, so that a change of ring or of RFLAGS.AC flushes nothing. An entry maps one 4 KiB page:
+//   hit:  entry.X_tag == (linear & ~0xFFF)          X: read, write, exec
+//   host: linear + entry.addend
+// An access that crosses a page, or misses, goes the slow way (mmu.h). Pages that are not RAM, and writes to pages that hold
+// translated code, never have a tag and so always go that way.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace bygone::cpu::translator {
+
+enum class Access : std::uint8_t { kRead, kWrite, kExecute };
+
+/// Index of a table in Tlb::contexts.
+enum TlbContext : std::uint32_t {
+  kTlbSupervisor = 0,    ///< CPL 0-2 with AC clear while SMAP is on; implicit system accesses of any CPL
+  kTlbUser = 1,          ///< CPL 3
+  kTlbSupervisorAc = 2,  ///< CPL 0-2 with AC set, or SMAP off
+  kTlbContextCount = 3,
+};
+
+inline constexpr std::uint64_t kTlbInvalidTag = ~std::uint64_t{0};  ///< low bits set: equals no page address
+inline constexpr unsigned kTlbIndexBits = 10;
+inline constexpr std::size_t kTlbEntries = std::size_t{1} << kTlbIndexBits;
+
+struct TlbEntry {
+  std::uint64_t read_tag = kTlbInvalidTag;
+  std::uint64_t write_tag = kTlbInvalidTag;
+  std::uint64_t exec_tag = kTlbInvalidTag;
+  std::uint64_t addend = 0;  ///< host address = linear + addend
+};
+static_assert(sizeof(TlbEntry) == 32);
+
+/// Byte offset of the entry in its table: (linear >> kTlbIndexShift) & kTlbIndexMask.
+inline constexpr unsigned kTlbIndexShift = 12 - 5;
+inline constexpr std::uint64_t kTlbIndexMask = (kTlbEntries - 1) << 5;
+[[nodiscard]] constexpr std::size_t tlb_index(std::uint64_t linear) { return (linear >> 12) & (kTlbEntries - 1); }
+
+struct TlbTable {
+  std::array<TlbEntry, kTlbEntries> entries = {};
+};
+inline constexpr std::size_t kTlbTableBytes = sizeof(TlbTable);
+
+/// What flushes need to know about the entries of a table: one bit an entry.
+struct TlbBookkeeping {
+  std::array<std::uint64_t, kTlbEntries / 64> used = {};
+  std::array<std::uint64_t, kTlbEntries / 64> global = {};
+  std::array<std::uint64_t, kTlbEntries / 64> large = {};  ///< piece of a 2 MiB, 4 MiB or 1 GiB page
+};
+
+struct alignas(64) Tlb {
+  std::array<TlbTable, kTlbContextCount> contexts = {};
+  std::array<TlbBookkeeping, kTlbContextCount> bookkeeping = {};
+  std::uint64_t fills = 0;
+  std::uint64_t flushes = 0;
+};
+
+}  // namespace bygone::cpu::translator
