@@ -13,6 +13,10 @@
 
 namespace bygone::cpu {
 
+/// The rate of every local APIC timer in Hz, before its divider: the same on all engines, because guests measure it once and
+/// saved state holds counts.
+inline constexpr std::uint64_t kLocalApicTimerFrequency = 1'000'000'000;
+
 /// What a local APIC asks of its processor and its partition. Implemented by the engine.
 /// Threading: any thread; never called with the APIC's own lock held.
 class LocalApicHost {
