@@ -1,0 +1,53 @@
+// The firmware's helper ports 0x28-0x2F: variables, generation id, boot progress, last words.
+// docs/firmware-interface.md, "Helper ports". Everything read from the guest's descriptors is hostile.
+// Threading: port accesses from any vCPU thread; calls are serialised inside.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <string>
+
+#include "firmware/uefi/variable_store.h"
+#include "memory/guest_memory.h"
+#include "spec/uefi/handover.h"
+#include "support/log.h"
+
+namespace bygone::firmware {
+
+class HelperPorts {
+ public:
+  struct Events {
+    std::function<void()> boot_finalized;  ///< the firmware is about to start an operating system's loader
+    std::function<void(std::uint64_t gpa)> generation_id_placed;
+  };
+
+  HelperPorts(memory::GuestMemory& memory, VariableStore& variables, Events events, Log log);
+
+  /// Accesses at `port` 0x28-0x2F. Only aligned 32-bit ones mean anything; others read all-ones and write nothing.
+  [[nodiscard]] std::uint32_t read(std::uint16_t port, std::uint8_t size);
+  void write(std::uint16_t port, std::uint8_t size, std::uint32_t value);
+  void reset();
+
+ private:
+  void write_data(std::uint32_t value);
+  void run_nvram(memory::Gpa descriptor);
+  spec::uefi::Status get(spec::uefi::NvramDescriptor& descriptor);
+  spec::uefi::Status set(const spec::uefi::NvramDescriptor& descriptor);
+  spec::uefi::Status next_name(spec::uefi::NvramDescriptor& descriptor, bool is_first);
+  [[nodiscard]] std::optional<std::u16string> read_name(const spec::uefi::NvramDescriptor& descriptor) const;
+  [[nodiscard]] bool is_visible(const Variable& variable) const;
+  void log_debug_string(memory::Gpa address);
+
+  memory::GuestMemory& memory_;
+  VariableStore& variables_;
+  Events events_;
+  Log log_;
+  RateLimit log_limit_;
+  std::mutex mutex_;
+  std::uint32_t selector_ = 0;
+  std::uint32_t generation_id_low_ = 0;
+  bool is_runtime_ = false;
+};
+
+}  // namespace bygone::firmware

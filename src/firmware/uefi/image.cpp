@@ -1,0 +1,95 @@
+#include "firmware/uefi/image.h"
+
+#include <optional>
+
+#include "spec/uefi/handover.h"
+
+namespace bygone::firmware {
+namespace {
+
+namespace uefi = spec::uefi;
+
+// UEFI PI 1.7 volume 3: firmware volume and file headers, section types.
+constexpr std::size_t kVolumeHeaderLengthOffset = 48, kFileHeaderBytes = 24, kSectionHeaderBytes = 4;
+constexpr std::uint8_t kFileTypeSecurityCore = 3, kSectionPe32 = 0x10, kSectionTe = 0x12;
+
+// Reads little-endian numbers inside bounds; 0 outside, which no caller takes for a valid size.
+class Reader {
+ public:
+  explicit Reader(std::span<const std::byte> bytes) : bytes_(bytes) {}
+  [[nodiscard]] std::uint32_t number(std::size_t offset, unsigned size) const {
+    if (offset > bytes_.size() || size > bytes_.size() - offset) return 0;
+    std::uint32_t value = 0;
+    for (unsigned i = size; i-- > 0;) value = (value << 8) | std::to_integer<std::uint32_t>(bytes_[offset + i]);
+    return value;
+  }
+  [[nodiscard]] std::size_t size() const { return bytes_.size(); }
+
+ private:
+  std::span<const std::byte> bytes_;
+};
+
+std::optional<std::uint64_t> executable_entry(const Reader& image, std::size_t at) {
+  if (image.number(at, 2) == 0x5A56) {  // "VZ", a TE image: headers were stripped
+    return at + image.number(at + 8, 4) + 40 - image.number(at + 6, 2);
+  }
+  std::size_t header = at;
+  if (image.number(at, 2) == 0x5A4D) header = at + image.number(at + 0x3C, 4);  // "MZ"
+  if (image.number(header, 4) != 0x00004550) return std::nullopt;               // "PE\0\0"
+  return at + image.number(header + 24 + 16, 4);                                // AddressOfEntryPoint
+}
+
+std::optional<std::uint64_t> entry_of_file(const Reader& image, std::size_t begin, std::size_t end) {
+  for (std::size_t at = begin; at + kSectionHeaderBytes <= end;) {
+    const std::uint32_t size = image.number(at, 3);
+    const std::uint32_t type = image.number(at + 3, 1);
+    if (size < kSectionHeaderBytes || size > end - at) return std::nullopt;
+    if (type == kSectionPe32 || type == kSectionTe) return executable_entry(image, at + kSectionHeaderBytes);
+    at += (size + 3) / 4 * 4;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+Result<std::uint64_t> find_sec_entry(std::span<const std::byte> bytes) {
+  if (bytes.size() != uefi::kImageSize) {
+    return fail(ErrorCode::kUnsupported, "the firmware image has {} bytes; a Generation 2 image has exactly {}", bytes.size(),
+                uefi::kImageSize);
+  }
+  const Reader image(bytes);
+  std::size_t at = uefi::kSecVolumeOffset + image.number(uefi::kSecVolumeOffset + kVolumeHeaderLengthOffset, 2);
+  while (at + kFileHeaderBytes <= image.size()) {
+    const std::uint32_t size = image.number(at + 20, 3);
+    if (size < kFileHeaderBytes || size > image.size() - at) break;
+    if (image.number(at + 18, 1) == kFileTypeSecurityCore) {
+      const auto entry = entry_of_file(image, at + kFileHeaderBytes, at + size);
+      if (entry && *entry < image.size()) return *entry;
+      break;
+    }
+    at += (size + 7) / 8 * 8;
+  }
+  return fail(ErrorCode::kCorrupt, "the firmware image has no security core in its volume at {:#x}", uefi::kSecVolumeOffset);
+}
+
+Result<EntryState> load_uefi(memory::GuestMemory& memory, std::span<const std::byte> image, std::span<const std::byte> blob) {
+  BYGONE_ASSIGN(const std::uint64_t entry_offset, find_sec_entry(image));
+  BYGONE_CHECK(memory.write({uefi::kImageBase}, image));
+  BYGONE_CHECK(write_identity_page_tables(memory, {uefi::kPageTables}));
+  BYGONE_CHECK(write_flat_gdt(memory, {uefi::kGdt}, 1));
+  BYGONE_CHECK(memory.write({uefi::kConfigurationBlob}, blob));
+  EntryState entry = long_mode_entry({uefi::kPageTables}, {uefi::kGdt}, 1);
+  entry.system.cr0 = 0x80000023 | 0x10;  // ET reads as one on every processor
+  entry.system.cr4 = 0x640 | 0x20;       // PAE cannot be off in long mode
+  entry.general.rip = uefi::kImageBase + entry_offset;
+  entry.general[cpu::Gpr::kRbp] = uefi::kImageBase + uefi::kSecVolumeOffset;
+  return entry;
+}
+
+std::vector<cpu::MsrValue> uefi_entry_msrs() {
+  constexpr std::uint64_t kWriteBackEverywhere = 0x0606060606060606ULL;
+  constexpr std::uint32_t kMtrrFix64K00000 = 0x250, kMtrrFix16K80000 = 0x258, kMtrrDefType = 0x2FF;
+  return {{kMtrrFix64K00000, kWriteBackEverywhere}, {kMtrrFix16K80000, kWriteBackEverywhere}, {kMtrrDefType, 0xC00}};
+}
+
+}  // namespace bygone::firmware
