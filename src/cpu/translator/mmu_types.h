@@ -1,8 +1,8 @@
 // The software TLB's layout: what translated code compares and adds on every memory access. Behaviour is in mmu.h.
 //
 // One table per context, so that a change of ring or of RFLAGS.AC flushes nothing. An entry maps one 4 KiB page:
-//   hit:  entry.X_tag == (linear & ~0xFFF)          X: read, write, exec
-//   host: linear + entry.addend
+//   hit:  linear - entry.X_tag <= 4096 - size       X: read, write, exec; rejects page crossing in the same comparison
+//   host: entry.host + (linear - entry.X_tag)
 // An access that crosses a page, or misses, goes the slow way (mmu.h). Pages that are not RAM, and writes to pages that hold
 // translated code, never have a tag and so always go that way.
 #pragma once
@@ -23,15 +23,18 @@ enum TlbContext : std::uint32_t {
   kTlbContextCount = 3,
 };
 
-inline constexpr std::uint64_t kTlbInvalidTag = ~std::uint64_t{0};  ///< low bits set: equals no page address
 inline constexpr unsigned kTlbIndexBits = 10;
 inline constexpr std::size_t kTlbEntries = std::size_t{1} << kTlbIndexBits;
 
+/// What an entry holds for a page that it does not map: a page that would be looked up in another entry, so that no linear
+/// address which indexes this entry, canonical or not, is within 4 KiB above it.
+[[nodiscard]] constexpr std::uint64_t tlb_invalid_tag(std::size_t index) { return static_cast<std::uint64_t>(index ^ 1) << 12; }
+
 struct TlbEntry {
-  std::uint64_t read_tag = kTlbInvalidTag;
-  std::uint64_t write_tag = kTlbInvalidTag;
-  std::uint64_t exec_tag = kTlbInvalidTag;
-  std::uint64_t addend = 0;  ///< host address = linear + addend
+  std::uint64_t read_tag = 0;
+  std::uint64_t write_tag = 0;
+  std::uint64_t exec_tag = 0;
+  std::uint8_t* host = nullptr;  ///< the page's first byte
 };
 static_assert(sizeof(TlbEntry) == 32);
 
@@ -41,7 +44,14 @@ inline constexpr std::uint64_t kTlbIndexMask = (kTlbEntries - 1) << 5;
 [[nodiscard]] constexpr std::size_t tlb_index(std::uint64_t linear) { return (linear >> 12) & (kTlbEntries - 1); }
 
 struct TlbTable {
-  std::array<TlbEntry, kTlbEntries> entries = {};
+  constexpr TlbTable() {
+    for (std::size_t i = 0; i < kTlbEntries; ++i) clear(i);
+  }
+  constexpr void clear(std::size_t index) {
+    const std::uint64_t tag = tlb_invalid_tag(index);
+    entries[index] = {tag, tag, tag, nullptr};
+  }
+  std::array<TlbEntry, kTlbEntries> entries;
 };
 inline constexpr std::size_t kTlbTableBytes = sizeof(TlbTable);
 

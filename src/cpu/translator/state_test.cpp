@@ -17,9 +17,12 @@ TEST(VcpuBlock, tables_are_where_emitted_code_expects_them) {
   EXPECT_EQ(tlb_index(0x1234'5678'9000) << 5, (0x1234'5678'9000ULL >> kTlbIndexShift) & kTlbIndexMask);
 }
 
-TEST(TlbEntry, fresh_entry_matches_no_page) {
-  const TlbEntry entry;
-  EXPECT_NE(entry.read_tag, entry.read_tag & ~0xFFFULL);
+TEST(TlbTable, fresh_entry_is_hit_by_no_address_that_indexes_it) {
+  const TlbTable table;
+  for (std::uint64_t linear = 0; linear < (4096 * kTlbEntries * 2); linear += 1023) {
+    EXPECT_GT(linear - table.entries[tlb_index(linear)].read_tag, 4095U) << linear;
+  }
+  EXPECT_GT((1ULL << 63) - table.entries[0].write_tag, 4095U);
 }
 
 }  // namespace
