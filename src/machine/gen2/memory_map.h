@@ -1,0 +1,50 @@
+// Where everything is on a Generation 2 machine. These addresses are an ABI: guests and saved states know them, so they never move.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "firmware/acpi/tables.h"
+#include "support/result.h"
+
+namespace bygone::machine::gen2 {
+
+using firmware::AddressRange;
+
+// RAM from 0 to the low gap, then again from 4 GiB.
+inline constexpr std::uint64_t kLowGapBase = 0xF8000000;
+inline constexpr std::uint64_t kFourGiB = 0x100000000;
+inline constexpr AddressRange kLowGap{kLowGapBase, kFourGiB - kLowGapBase};
+/// What VMBus devices may take of the low gap: it ends below the I/O APIC.
+inline constexpr AddressRange kLowMmioWindow{kLowGapBase, 0xFEC00000 - kLowGapBase};
+inline constexpr std::uint64_t kFramebufferBase = kLowGapBase;
+inline constexpr std::uint64_t kFramebufferSize = 8ULL << 20;
+inline constexpr std::uint64_t kIoApicBase = 0xFEC00000;
+inline constexpr std::uint64_t kIoApicSize = 0x1000;
+inline constexpr std::uint64_t kLocalApicBase = 0xFEE00000;
+inline constexpr std::uint64_t kHighMmioSize = 64ULL << 30;
+inline constexpr std::uint64_t kHighMmioAlignment = 1ULL << 30;
+
+inline constexpr std::uint64_t kMinimumMemory = 32ULL << 20;
+inline constexpr std::uint64_t kMaximumMemory = 1ULL << 40;
+inline constexpr std::uint32_t kMaximumProcessors = 64;
+
+struct MemoryLayout {
+  std::vector<AddressRange> ram;
+  AddressRange high_mmio;
+};
+
+/// The RAM ranges of a machine with `bytes` of memory. Errors: kInvalidArgument (not whole MiB, too little, too much).
+[[nodiscard]] Result<MemoryLayout> lay_out_memory(std::uint64_t bytes);
+
+// I/O ports, first and count.
+inline constexpr std::uint16_t kHelperPorts = 0x28, kHelperPortCount = 8;
+inline constexpr std::uint16_t kWatchdogPorts = 0x30, kWatchdogPortCount = 8;
+inline constexpr std::uint16_t kRtcPorts = 0x70, kRtcPortCount = 2;
+inline constexpr std::uint16_t kCom1Ports = 0x3F8, kCom2Ports = 0x2F8, kComPortCount = 8;
+inline constexpr std::uint16_t kPowerPorts = 0x400, kPowerPortCount = 0x37;
+
+// I/O APIC inputs.
+inline constexpr std::uint8_t kCom2Interrupt = 3, kCom1Interrupt = 4, kRtcInterrupt = 8, kSciInterrupt = 9;
+
+}  // namespace bygone::machine::gen2
