@@ -1,0 +1,127 @@
+#include "vmbus/packet_device.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "vmbus/testing/fake_guest.h"
+
+namespace bygone::vmbus {
+namespace {
+
+using testing::FakeGuest;
+
+/// Sends back what it gets; "burst N" earns N numbered messages; "bad" is a broken protocol.
+class EchoDevice : public PacketDevice {
+ public:
+  explicit EchoDevice(Framing framing) : PacketDevice(Offer{.name = "echo"}, framing, {.message_bytes = 64, .queued_bytes = 4096}) {}
+  bool announce(const std::string& text) { return send({std::as_bytes(std::span(text))}); }
+  int opened = 0, closed = 0;
+
+ private:
+  Result<void> on_open(const ChannelParameters&) override { return ++opened, Result<void>(); }
+  void on_close() override { ++closed; }
+  Result<void> on_message(std::span<const std::byte> message) override {
+    if (message.size() >= 3 && std::memcmp(message.data(), "bad", 3) == 0) return fail(ErrorCode::kCorrupt, "bad message");
+    send({message});
+    return {};
+  }
+};
+
+std::span<const std::byte> as_bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
+std::string text_of(const Packet& packet, std::size_t skip = 0) {
+  const auto bytes = packet.payload().subspan(skip);
+  return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
+TEST(PacketDeviceTest, raw_message_is_delivered_and_answered) {
+  FakeGuest guest;
+  EchoDevice device(Framing::kRaw);
+  auto channel = guest.open(device);
+  ASSERT_TRUE(channel->send(as_bytes("12345678")));
+  const auto reply = channel->receive();
+  ASSERT_TRUE(reply);
+  EXPECT_EQ(text_of(*reply), "12345678");
+  EXPECT_EQ(channel->interrupts(), 1U);
+  channel->close();
+  EXPECT_EQ(device.closed, 1);
+}
+
+TEST(PacketDeviceTest, pipe_message_keeps_its_exact_length) {
+  FakeGuest guest;
+  EchoDevice device(Framing::kPipe);
+  auto channel = guest.open(device);
+  struct {
+    spec::vmbus::PipeHeader header{spec::vmbus::kPipeData, 5};
+    char text[5] = {'h', 'e', 'l', 'l', 'o'};
+  } message;
+  ASSERT_TRUE(channel->send(bytes_of(message)));
+  const auto reply = channel->receive();
+  ASSERT_TRUE(reply);
+  EXPECT_EQ(reply->payload_as<spec::vmbus::PipeHeader>()->length, 5U);
+  EXPECT_EQ(text_of(*reply, 8).substr(0, 5), "hello");
+}
+
+TEST(PacketDeviceTest, pipe_length_beyond_the_packet_takes_the_channel) {
+  FakeGuest guest;
+  EchoDevice device(Framing::kPipe);
+  auto channel = guest.open(device);
+  const spec::vmbus::PipeHeader header{spec::vmbus::kPipeData, 9};
+  channel->send(bytes_of(header));
+  guest.run();
+  ASSERT_TRUE(channel->failure());
+  EXPECT_FALSE(channel->is_open());
+  EXPECT_EQ(device.closed, 1);
+}
+
+TEST(PacketDeviceTest, short_pipe_packet_takes_the_channel) {
+  FakeGuest guest;
+  EchoDevice device(Framing::kPipe);
+  auto channel = guest.open(device);
+  channel->send({});
+  guest.run();
+  EXPECT_TRUE(channel->failure());
+}
+
+TEST(PacketDeviceTest, message_that_breaks_the_protocol_takes_the_channel_and_a_new_one_works) {
+  FakeGuest guest;
+  EchoDevice device(Framing::kRaw);
+  auto channel = guest.open(device);
+  channel->send(as_bytes("bad     "));
+  guest.run();
+  ASSERT_TRUE(channel->failure());
+  auto second = guest.open(device);
+  second->send(as_bytes("good now"));
+  EXPECT_TRUE(second->receive());
+}
+
+TEST(PacketDeviceTest, messages_wait_for_room_in_order) {
+  for (const bool flow_control : {true, false}) {
+    FakeGuest guest;
+    EchoDevice device(Framing::kRaw);
+    auto channel = guest.open(device, {.ring_pages = 2, .flow_control = flow_control});
+    int sent = 0;
+    while (device.announce(fmt::format("{:08}", sent))) ++sent;
+    EXPECT_GT(sent, 4096 / 32 + 400);  // the ring and the queue
+    for (int i = 0; i < sent; ++i) {
+      const auto message = channel->receive();
+      ASSERT_TRUE(message) << i << " flow control " << flow_control;
+      EXPECT_EQ(text_of(*message), fmt::format("{:08}", i));
+    }
+    EXPECT_FALSE(channel->receive());
+  }
+}
+
+TEST(PacketDeviceTest, corrupt_ring_takes_the_channel_only) {
+  FakeGuest guest;
+  EchoDevice device(Framing::kRaw);
+  auto channel = guest.open(device);
+  channel->to_host_pages().store(RingPages::Field::kWriteIndex, 3);
+  channel->signal();
+  guest.run();
+  ASSERT_TRUE(channel->failure());
+  EXPECT_EQ(channel->failure()->code, ErrorCode::kCorrupt);
+}
+
+}  // namespace
+}  // namespace bygone::vmbus
