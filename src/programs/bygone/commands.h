@@ -1,0 +1,21 @@
+// The commands of `bygone`. To add one: a file <name>.cpp, a line here, a line in commands.cpp.
+#pragma once
+
+#include <memory>
+
+#include "programs/bygone/command_context.h"
+
+namespace bygone::programs {
+
+void add_disk_command(CLI::App& root, CommandContext& context);
+void add_completion_command(CLI::App& root, CommandContext& context);
+void add_man_command(CLI::App& root, CommandContext& context);
+
+/// The whole description. `context` outlives it.
+[[nodiscard]] std::unique_ptr<CLI::App> describe_program(CommandContext& context);
+
+/// Parses and runs one command line (without the program's name); the whole program but for main().
+[[nodiscard]] ExitCode run_program(std::vector<std::string> arguments, std::ostream& out, std::ostream& err,
+                                   const std::atomic<bool>& cancelled);
+
+}  // namespace bygone::programs
