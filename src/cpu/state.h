@@ -87,6 +87,7 @@ struct PendingEvents {
   std::uint8_t exception_vector = 0;
   bool has_error_code = false;
   std::uint32_t error_code = 0;
+  std::optional<std::uint8_t> interrupt_vector;  ///< taken from the APIC, its delivery not finished
   bool nmi_pending = false;
   bool nmi_masked = false;
   bool interrupt_shadow = false;  ///< after STI or a load of SS

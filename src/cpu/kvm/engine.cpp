@@ -1,0 +1,37 @@
+#include "cpu/kvm/engine.h"
+
+#include <utility>
+
+#include "cpu/kvm/device.h"
+#include "cpu/kvm/partition.h"
+#include "cpu/kvm/probe.h"
+
+namespace bygone::cpu::kvm {
+namespace {
+
+class KvmEngine final : public Engine {
+ public:
+  explicit KvmEngine(EngineOptions options) : options_(std::move(options)) {}
+
+  [[nodiscard]] std::string_view name() const override { return "kvm"; }
+  [[nodiscard]] EngineStatus probe() override { return kvm::probe(options_.device_path); }
+
+  [[nodiscard]] Result<CpuidTable> supported_cpuid() override {
+    BYGONE_ASSIGN(const Device device, Device::open(options_.device_path));
+    return device.supported_cpuid();
+  }
+
+  [[nodiscard]] Result<std::unique_ptr<Partition>> create_partition(PartitionOptions partition_options) override {
+    BYGONE_ASSIGN(const Device device, Device::open(options_.device_path));
+    return KvmPartition::create(device, std::move(partition_options));
+  }
+
+ private:
+  EngineOptions options_;
+};
+
+}  // namespace
+
+std::unique_ptr<Engine> create_engine(EngineOptions options) { return std::make_unique<KvmEngine>(std::move(options)); }
+
+}  // namespace bygone::cpu::kvm

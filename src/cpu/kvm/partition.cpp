@@ -1,0 +1,174 @@
+#include "cpu/kvm/partition.h"
+
+#include <x86intrin.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "cpu/kvm/abi.h"
+#include "cpu/kvm/kernel_call.h"
+#include "cpu/kvm/vcpu.h"
+
+namespace bygone::cpu::kvm {
+namespace {
+
+// Pages that Intel processors without "unrestricted guest" need to run real mode; in the low MMIO gap above the local APIC,
+// where no device and no RAM may be.
+constexpr std::uint64_t kIdentityMapAddress = 0xFEFFC000;
+constexpr std::uintptr_t kTssAddress = 0xFEFFD000;  // three pages
+
+// The synthetic MSRs of the TLFS (chapter 5 and appendix F) and the two that move the guest's TSC under our feet.
+constexpr std::uint32_t kFirstSyntheticMsr = 0x40000000;
+constexpr std::uint32_t kSyntheticMsrs = 0x400;
+
+// MSI address and data, Intel SDM volume 3, 11.11; the upper address word carries destination bits 8-31 with
+// KVM_X2APIC_API_USE_32BIT_IDS.
+kvm_msi to_msi(const InterruptRequest& request) {
+  kvm_msi msi = {};
+  msi.address_lo = 0xFEE00000 | (request.destination & 0xFF) << 12 |
+                   (request.destination_mode == DestinationMode::kLogical ? 1U << 2 : 0);
+  if (request.delivery == DeliveryMode::kLowestPriority) msi.address_lo |= 1U << 3;
+  msi.address_hi = request.destination & 0xFFFFFF00;
+  msi.data = request.vector | static_cast<std::uint32_t>(request.delivery) << 8 | 1U << 14 |
+             (request.trigger == TriggerMode::kLevel ? 1U << 15 : 0);
+  return msi;
+}
+
+bool same_route(const InterruptRequest& a, const InterruptRequest& b) {
+  return a.vector == b.vector && a.destination == b.destination && a.destination_mode == b.destination_mode &&
+         a.delivery == b.delivery;
+}
+
+Result<void> enable(int vm, std::uint32_t capability, std::string_view name, std::uint64_t argument) {
+  kvm_enable_cap request = {};
+  request.cap = capability;
+  request.args[0] = argument;
+  BYGONE_CHECK(kernel_call(vm, KVM_ENABLE_CAP, name, &request));
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<KvmPartition>> KvmPartition::create(const Device& device, PartitionOptions options) {
+  if (options.memory == nullptr || options.vcpu_count == 0 || options.vcpu_count > 64) {
+    return fail(ErrorCode::kInvalidArgument, "a partition needs memory and 1 to 64 processors, not {}",
+                options.vcpu_count);
+  }
+  BYGONE_ASSIGN(const int vm, kernel_call(device.fd(), KVM_CREATE_VM, "KVM_CREATE_VM"));
+  std::unique_ptr<KvmPartition> partition(new KvmPartition(UniqueFd(vm), std::move(options)));
+  BYGONE_CHECK(partition->map_memory());
+  BYGONE_CHECK(partition->set_up_interrupts());
+  BYGONE_CHECK(partition->set_up_msr_filter());
+  for (std::uint32_t i = 0; i < partition->options_.vcpu_count; ++i) {
+    BYGONE_ASSIGN(auto vcpu, KvmVcpu::create(device, *partition, VpIndex{i}));
+    partition->vcpus_.push_back(std::move(vcpu));
+  }
+  BYGONE_ASSIGN(const int khz, kernel_call(partition->vcpus_[0]->fd(), KVM_GET_TSC_KHZ, "KVM_GET_TSC_KHZ"));
+  partition->tsc_frequency_ = static_cast<std::uint64_t>(khz) * 1000;
+  return partition;
+}
+
+KvmPartition::KvmPartition(UniqueFd vm, PartitionOptions options)
+    : vm_(std::move(vm)), options_(std::move(options)) {}
+
+KvmPartition::~KvmPartition() = default;
+
+Result<void> KvmPartition::map_memory() {
+  std::uint64_t identity = kIdentityMapAddress;
+  BYGONE_CHECK(kernel_call(fd(), KVM_SET_IDENTITY_MAP_ADDR, "KVM_SET_IDENTITY_MAP_ADDR", &identity));
+  BYGONE_CHECK(kernel_call(fd(), KVM_SET_TSS_ADDR, "KVM_SET_TSS_ADDR", kTssAddress));
+  std::uint32_t number = 0;
+  for (const memory::Slot& slot : options_.memory->slots()) {
+    kvm_userspace_memory_region region = {};
+    region.slot = number++;
+    region.guest_phys_addr = slot.base.value;
+    region.memory_size = slot.size;
+    region.userspace_addr = reinterpret_cast<std::uintptr_t>(slot.host);
+    auto mapped = kernel_call(fd(), KVM_SET_USER_MEMORY_REGION, "KVM_SET_USER_MEMORY_REGION", &region);
+    if (!mapped) {
+      return std::unexpected(std::move(mapped).error().within(
+          fmt::format("giving {} MiB of RAM at {:#x} to the guest", slot.size >> 20, slot.base.value)));
+    }
+  }
+  return {};
+}
+
+Result<void> KvmPartition::set_up_interrupts() {
+  BYGONE_CHECK(enable(fd(), KVM_CAP_SPLIT_IRQCHIP, "KVM_CAP_SPLIT_IRQCHIP", kIoApicPins));
+  // Destinations are 32 bits wide, and 0xFF is a processor and not a broadcast in x2APIC mode.
+  return enable(fd(), KVM_CAP_X2APIC_API, "KVM_CAP_X2APIC_API",
+                KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
+}
+
+Result<void> KvmPartition::set_up_msr_filter() {
+  BYGONE_CHECK(enable(fd(), KVM_CAP_X86_USER_SPACE_MSR, "KVM_CAP_X86_USER_SPACE_MSR",
+                      KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_FILTER));
+  std::array<std::uint8_t, kSyntheticMsrs / 8> deny_all = {};  // a clear bit denies, and a denied access comes to us
+  kvm_msr_filter filter = {};
+  filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
+  filter.ranges[0].flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
+  filter.ranges[0].base = kFirstSyntheticMsr;
+  filter.ranges[0].nmsrs = kSyntheticMsrs;
+  filter.ranges[0].bitmap = deny_all.data();
+  BYGONE_CHECK(kernel_call(fd(), KVM_X86_SET_MSR_FILTER, "KVM_X86_SET_MSR_FILTER", &filter));
+  return {};
+}
+
+Vcpu& KvmPartition::vcpu(VpIndex index) { return *vcpus_.at(index.value); }
+
+void KvmPartition::request_interrupt(const InterruptRequest& request) {
+  if (request.trigger == TriggerMode::kLevel) watch_level_interrupt(request);
+  kvm_msi msi = to_msi(request);
+  // 0 means that no processor took it, as when none is enabled: the message is lost on real hardware too.
+  if (auto sent = kernel_call(fd(), KVM_SIGNAL_MSI, "KVM_SIGNAL_MSI", &msi); !sent) {
+    options_.log.error("interrupt vector {:#x}: {}", request.vector, sent.error().text());
+  }
+}
+
+// The kernel tells us of an EOI only for vectors that a level-triggered route among the first kIoApicPins names.
+void KvmPartition::watch_level_interrupt(const InterruptRequest& request) {
+  const std::lock_guard lock(routes_mutex_);
+  const auto known = std::ranges::any_of(routes_, [&](const LevelRoute& route) {
+    return route.in_use && same_route(route.request, request);
+  });
+  if (known) return;
+  routes_[next_route_] = {true, request};
+  next_route_ = (next_route_ + 1) % routes_.size();
+
+  std::vector<std::byte> buffer(sizeof(kvm_irq_routing) + routes_.size() * sizeof(kvm_irq_routing_entry));
+  auto* table = reinterpret_cast<kvm_irq_routing*>(buffer.data());
+  for (std::size_t pin = 0; pin < routes_.size(); ++pin) {
+    if (!routes_[pin].in_use) continue;
+    const kvm_msi msi = to_msi(routes_[pin].request);
+    kvm_irq_routing_entry& entry = table->entries[table->nr++];
+    entry.gsi = static_cast<std::uint32_t>(pin);
+    entry.type = KVM_IRQ_ROUTING_MSI;
+    entry.u.msi.address_lo = msi.address_lo;
+    entry.u.msi.address_hi = msi.address_hi;
+    entry.u.msi.data = msi.data;
+  }
+  if (auto set = kernel_call(fd(), KVM_SET_GSI_ROUTING, "KVM_SET_GSI_ROUTING", table); !set) {
+    options_.log.error("watching level interrupt {:#x}: {}", request.vector, set.error().text());
+  }
+}
+
+void KvmPartition::request_synic_interrupt(VpIndex vp, std::uint8_t vector, bool /*auto_eoi*/) {
+  request_interrupt({.vector = vector, .destination = vp.value});
+}
+
+std::uint64_t KvmPartition::guest_tsc() const { return __rdtsc() + vcpus_[0]->tsc_offset(); }
+
+std::vector<std::byte> KvmPartition::hypercall_code() const {
+  // OUT imm8, AL; RET: the same bytes in every mode.
+  return {std::byte{0xE6}, std::byte{kHypercallPort}, std::byte{0xC3}};
+}
+
+void KvmPartition::flush_tlbs(std::span<const VpIndex> /*vps*/) {
+  // The hardware's TLBs obey the guest's own instructions; this engine does not offer the flush hypercalls in user space.
+}
+
+std::string KvmPartition::inspect() const {
+  return fmt::format(R"({{"engine":"kvm","processors":{},"tsc_hz":{}}})", vcpus_.size(), tsc_frequency_);
+}
+
+}  // namespace bygone::cpu::kvm

@@ -1,0 +1,60 @@
+// One KVM virtual machine: memory slots, split irqchip, MSR filter, processors.
+// Threading: see cpu/partition.h. The routing table has its own lock.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "cpu/kvm/device.h"
+#include "cpu/partition.h"
+
+namespace bygone::cpu::kvm {
+
+class KvmVcpu;
+
+/// Pins that the kernel is told to watch for level-triggered EOIs: those of the I/O APIC (gen2: 24).
+inline constexpr std::size_t kIoApicPins = 24;
+
+class KvmPartition final : public Partition {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<KvmPartition>> create(const Device& device, PartitionOptions options);
+  ~KvmPartition() override;
+
+  [[nodiscard]] Vcpu& vcpu(VpIndex index) override;
+  void request_interrupt(const InterruptRequest& request) override;
+  void request_synic_interrupt(VpIndex vp, std::uint8_t vector, bool auto_eoi) override;
+  [[nodiscard]] bool supports_auto_eoi() const override { return false; }
+  [[nodiscard]] std::uint64_t tsc_frequency() const override { return tsc_frequency_; }
+  [[nodiscard]] std::uint64_t apic_timer_frequency() const override { return 1'000'000'000; }
+  [[nodiscard]] std::uint64_t guest_tsc() const override;
+  [[nodiscard]] std::vector<std::byte> hypercall_code() const override;
+  void flush_tlbs(std::span<const VpIndex> vps) override;
+  [[nodiscard]] std::string inspect() const override;
+
+  [[nodiscard]] int fd() const { return vm_.get(); }
+  [[nodiscard]] const PartitionOptions& options() const { return options_; }
+
+ private:
+  KvmPartition(UniqueFd vm, PartitionOptions options);
+  [[nodiscard]] Result<void> set_up_interrupts();
+  [[nodiscard]] Result<void> set_up_msr_filter();
+  [[nodiscard]] Result<void> map_memory();
+  void watch_level_interrupt(const InterruptRequest& request);
+
+  struct LevelRoute {
+    bool in_use = false;
+    InterruptRequest request;
+  };
+
+  UniqueFd vm_;
+  PartitionOptions options_;
+  std::uint64_t tsc_frequency_ = 0;
+  std::vector<std::unique_ptr<KvmVcpu>> vcpus_;
+  std::mutex routes_mutex_;
+  std::array<LevelRoute, kIoApicPins> routes_;  // guarded by routes_mutex_
+  std::size_t next_route_ = 0;                  // guarded by routes_mutex_
+};
+
+}  // namespace bygone::cpu::kvm

@@ -1,0 +1,344 @@
+#include "cpu/kvm/vcpu.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <x86intrin.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "cpu/kvm/kernel_call.h"
+#include "cpu/kvm/kick_signal.h"
+#include "cpu/kvm/msr_access.h"
+#include "cpu/kvm/partition.h"
+
+namespace bygone::cpu::kvm {
+namespace {
+
+constexpr std::uint64_t kHypercallFast = 1 << 16;  // TLFS 3.7, hypercall input value
+constexpr std::uint64_t kHypercallCodeMask = 0xFFFF;
+constexpr std::uint64_t kHypercallSignalEvent = 0x5D;
+constexpr std::uint8_t kInvalidOpcode = 6;
+constexpr std::uint64_t kEferLongModeActive = 1 << 10;
+constexpr std::uint64_t kCr0ProtectionEnable = 1;
+constexpr std::uint64_t kHypercallInstructionLength = 2;
+
+constexpr std::uint64_t join(std::uint64_t high, std::uint64_t low) { return high << 32 | (low & 0xFFFFFFFF); }
+
+std::string hex_dump(std::span<const std::uint8_t> bytes) {
+  std::string text;
+  for (const std::uint8_t byte : bytes) text += fmt::format("{:02x} ", byte);
+  return text;
+}
+
+}  // namespace
+
+KvmVcpu::KvmVcpu(KvmPartition& partition, VpIndex index, UniqueFd fd, kvm_run* run, std::size_t run_size)
+    : partition_(partition), index_(index), fd_(std::move(fd)), run_(run), run_size_(run_size) {}
+
+KvmVcpu::~KvmVcpu() { ::munmap(run_, run_size_); }
+
+Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(const Device& device, KvmPartition& partition, VpIndex index) {
+  BYGONE_CHECK(install_kick_signal());
+  BYGONE_ASSIGN(const int raw_fd, kernel_call(partition.fd(), KVM_CREATE_VCPU, "KVM_CREATE_VCPU", index.value));
+  UniqueFd fd(raw_fd);
+  void* area = ::mmap(nullptr, device.run_area_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  if (area == MAP_FAILED) return fail_errno(errno, fmt::format("mapping processor {}", index.value));
+  std::unique_ptr<KvmVcpu> vcpu(
+      new KvmVcpu(partition, index, std::move(fd), static_cast<kvm_run*>(area), device.run_area_size()));
+  if (const int size = device.extension(KVM_CAP_XSAVE2); size > static_cast<int>(sizeof(kvm_xsave))) {
+    vcpu->xsave_size_ = static_cast<std::size_t>(size);
+  }
+  BYGONE_CHECK(vcpu->set_up());
+  return vcpu;
+}
+
+Result<void> KvmVcpu::set_up() {
+  run_->kvm_valid_regs = KVM_SYNC_X86_REGS;
+  BYGONE_CHECK(set_cpuid());
+  constexpr std::uint32_t kFeatureXsave = 1 << 26;  // CPUID.1:ECX
+  has_xsave_ = (partition_.options().cpuid.query(1, 0).ecx & kFeatureXsave) != 0;
+  find_saved_msrs();
+  return reset();
+}
+
+Result<void> KvmVcpu::set_cpuid() {
+  const auto& entries = partition_.options().cpuid.entries();
+  std::vector<std::byte> buffer(sizeof(kvm_cpuid2) + entries.size() * sizeof(kvm_cpuid_entry2));
+  auto* list = reinterpret_cast<kvm_cpuid2*>(buffer.data());
+  for (const CpuidEntry& entry : entries) {
+    kvm_cpuid_entry2& to = list->entries[list->nent++];
+    to.function = entry.leaf;
+    to.index = entry.subleaf.value_or(0);
+    to.flags = entry.subleaf ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
+    to.eax = entry.result.eax;
+    to.ebx = entry.result.ebx;
+    to.ecx = entry.result.ecx;
+    to.edx = entry.result.edx;
+    if (entry.leaf == 1) to.ebx = (to.ebx & 0x00FFFFFF) | index_.value << 24;
+    if (entry.leaf == 0xB || entry.leaf == 0x1F) to.edx = index_.value;
+  }
+  BYGONE_CHECK(kernel_call(fd(), KVM_SET_CPUID2, "KVM_SET_CPUID2", list));
+  return {};
+}
+
+// KVM_RUN with kick() possible at any moment: the signal only matters while the thread is inside.
+int KvmVcpu::enter() {
+  {
+    const std::lock_guard lock(thread_mutex_);
+    thread_ = ::pthread_self();
+    is_running_ = true;
+  }
+  const int result = ::ioctl(fd(), KVM_RUN, 0);
+  const int error_number = result < 0 ? errno : 0;
+  const std::lock_guard lock(thread_mutex_);
+  is_running_ = false;
+  return error_number;
+}
+
+void KvmVcpu::kick() {
+  std::atomic_ref<std::uint8_t>(run_->immediate_exit).store(1);
+  const std::lock_guard lock(thread_mutex_);
+  if (is_running_) ::pthread_kill(thread_, kick_signal());
+}
+
+Result<Exit*> KvmVcpu::run() {
+  BYGONE_ASSIGN(const bool has_more, apply_answer());
+  if (has_more) return &exit_;
+  for (;;) {
+    const int error_number = enter();
+    run_->kvm_dirty_regs = 0;
+    if (error_number == EINTR) {
+      std::atomic_ref<std::uint8_t>(run_->immediate_exit).store(0);
+      exit_ = InterruptedExit{};
+      return &exit_;
+    }
+    if (error_number == EAGAIN) continue;  // a waiting processor was started and has to be entered again
+    if (error_number != 0) {
+      return fail_errno(error_number, fmt::format("running processor {} (KVM_RUN)", index_.value));
+    }
+    BYGONE_ASSIGN(const bool is_ours, decode_exit());
+    if (is_ours) return &exit_;
+    BYGONE_CHECK(apply_answer());
+  }
+}
+
+Result<bool> KvmVcpu::decode_exit() {
+  owed_ = Owed::kNothing;
+  switch (run_->exit_reason) {
+    case KVM_EXIT_IO:
+      if (run_->io.port == kHypercallPort && run_->io.direction == KVM_EXIT_IO_OUT && run_->io.count == 1) {
+        return decode_hypercall();
+      }
+      return decode_port();
+    case KVM_EXIT_MMIO:
+      mmio_done_ = 0;
+      present_mmio_piece();
+      return true;
+    case KVM_EXIT_X86_RDMSR:
+    case KVM_EXIT_X86_WRMSR:
+      return decode_msr();
+    case KVM_EXIT_IOAPIC_EOI:
+      exit_ = IoApicEoiExit{run_->eoi.vector};
+      return true;
+    case KVM_EXIT_HLT:
+      exit_ = HaltExit{};
+      return true;
+    case KVM_EXIT_SHUTDOWN:
+      exit_ = ShutdownExit{};
+      return true;
+    case KVM_EXIT_DEBUG:
+      exit_ = DebugExit{run_->debug.arch.pc};
+      return true;
+    case KVM_EXIT_INTR:
+      exit_ = InterruptedExit{};
+      return true;
+    case KVM_EXIT_INTERNAL_ERROR:
+      make_unrecoverable(fmt::format("KVM gave up on an instruction (internal error {}, data {:#x} {:#x})",
+                                     run_->internal.suberror, run_->internal.data[0], run_->internal.data[1]));
+      return true;
+    case KVM_EXIT_FAIL_ENTRY:
+      make_unrecoverable(fmt::format("the processor refused the guest's state (hardware reason {:#x})",
+                                     run_->fail_entry.hardware_entry_failure_reason));
+      return true;
+    default:
+      make_unrecoverable(fmt::format("KVM exit {} is unknown here", run_->exit_reason));
+      return true;
+  }
+}
+
+bool KvmVcpu::decode_port() {
+  owed_ = Owed::kReentry;
+  auto* data = reinterpret_cast<std::byte*>(run_) + run_->io.data_offset;
+  const std::size_t bytes = std::size_t{run_->io.size} * run_->io.count;
+  exit_ = PortExit{.port = run_->io.port,
+                   .size = run_->io.size,
+                   .is_write = run_->io.direction == KVM_EXIT_IO_OUT,
+                   .count = run_->io.count,
+                   .data = {data, bytes}};
+  return true;
+}
+
+// KVM's pieces end at page borders but may be of any length up to 8; ours are powers of two.
+void KvmVcpu::present_mmio_piece() {
+  owed_ = Owed::kMmio;
+  const auto left = static_cast<std::uint8_t>(std::min<std::uint32_t>(run_->mmio.len, 8) - mmio_done_);
+  MmioExit mmio;
+  mmio.address = {run_->mmio.phys_addr + mmio_done_};
+  mmio.size = std::bit_floor(left);
+  mmio.is_write = run_->mmio.is_write != 0;
+  if (mmio.is_write) std::memcpy(&mmio.data, run_->mmio.data + mmio_done_, mmio.size);
+  exit_ = mmio;
+}
+
+Result<bool> KvmVcpu::decode_msr() {
+  const bool is_write = run_->exit_reason == KVM_EXIT_X86_WRMSR;
+  owed_ = Owed::kMsr;
+  exit_ = MsrExit{.index = run_->msr.index, .is_write = is_write, .value = is_write ? run_->msr.data : 0};
+  return true;
+}
+
+Result<bool> KvmVcpu::decode_hypercall() {
+  kvm_sregs system;
+  BYGONE_CHECK(kernel_call(fd(), KVM_GET_SREGS, "KVM_GET_SREGS", &system));
+  owed_ = Owed::kHypercall;
+  HypercallExit call;
+  call.is_long_mode = (system.efer & kEferLongModeActive) != 0 && system.cs.l != 0;
+  if ((system.cr0 & kCr0ProtectionEnable) == 0 || system.ss.dpl != 0) {
+    call.fault = true;  // TLFS 3.5: only from the most privileged ring of protected mode
+    exit_ = call;
+    return false;
+  }
+  const kvm_regs& registers = run_->s.regs.regs;
+  if (call.is_long_mode) {
+    call.control = registers.rcx;
+    call.input = registers.rdx;
+    call.output = registers.r8;
+  } else {
+    call.control = join(registers.rdx, registers.rax);
+    call.input = join(registers.rbx, registers.rcx);
+    call.output = join(registers.rdi, registers.rsi);
+  }
+  // Reading the vector registers costs a system call; the hottest fast call of all takes no XMM input.
+  if ((call.control & kHypercallFast) != 0 && (call.control & kHypercallCodeMask) != kHypercallSignalEvent) {
+    kvm_fpu fpu;
+    BYGONE_CHECK(kernel_call(fd(), KVM_GET_FPU, "KVM_GET_FPU", &fpu));
+    std::memcpy(call.xmm.data(), fpu.xmm, sizeof(call.xmm));
+  }
+  exit_ = call;
+  return true;
+}
+
+Result<bool> KvmVcpu::apply_answer() {
+  switch (std::exchange(owed_, Owed::kNothing)) {
+    case Owed::kNothing:
+      break;
+    case Owed::kReentry:
+      break;  // the machine wrote the data in place
+    case Owed::kMmio: {
+      const auto& mmio = std::get<MmioExit>(exit_);
+      if (!mmio.is_write) std::memcpy(run_->mmio.data + mmio_done_, &mmio.data, mmio.size);
+      mmio_done_ = static_cast<std::uint8_t>(mmio_done_ + mmio.size);
+      if (mmio_done_ < std::min<std::uint32_t>(run_->mmio.len, 8)) {
+        present_mmio_piece();
+        return true;
+      }
+      break;
+    }
+    case Owed::kMsr: {
+      const auto& msr = std::get<MsrExit>(exit_);
+      run_->msr.error = msr.fault ? 1 : 0;
+      if (!msr.is_write) run_->msr.data = msr.value;
+      break;
+    }
+    case Owed::kHypercall:
+      BYGONE_CHECK(finish_hypercall());
+      break;
+  }
+  return false;
+}
+
+Result<void> KvmVcpu::finish_hypercall() {
+  const auto& call = std::get<HypercallExit>(exit_);
+  if (call.fault) {
+    // Let KVM step over the OUT, then step back: an invalid-opcode fault points at its instruction.
+    BYGONE_CHECK(complete_pending());
+    BYGONE_ASSIGN(GeneralRegisters registers, general_registers());
+    registers.rip -= kHypercallInstructionLength;
+    BYGONE_CHECK(set_general_registers(registers));
+    return inject_exception(kInvalidOpcode, std::nullopt);
+  }
+  if (call.xmm_written) {
+    kvm_fpu fpu;
+    BYGONE_CHECK(kernel_call(fd(), KVM_GET_FPU, "KVM_GET_FPU", &fpu));
+    std::memcpy(fpu.xmm, call.xmm.data(), sizeof(call.xmm));
+    BYGONE_CHECK(kernel_call(fd(), KVM_SET_FPU, "KVM_SET_FPU", &fpu));
+  }
+  kvm_regs& registers = run_->s.regs.regs;
+  if (call.is_long_mode) {
+    registers.rax = call.result;
+  } else {
+    registers.rax = call.result & 0xFFFFFFFF;
+    registers.rdx = call.result >> 32;
+  }
+  run_->kvm_dirty_regs = KVM_SYNC_X86_REGS;
+  return {};
+}
+
+Result<void> KvmVcpu::complete_pending() {
+  while (owed_ != Owed::kNothing) {
+    BYGONE_ASSIGN(const bool has_more, apply_answer());
+    if (has_more) continue;  // nobody is there to answer the rest of a split access; its bytes stay as they are
+  }
+  auto immediate = std::atomic_ref<std::uint8_t>(run_->immediate_exit);
+  const std::uint8_t was_kicked = immediate.exchange(1);
+  const int error_number = enter();
+  run_->kvm_dirty_regs = 0;
+  immediate.store(was_kicked);
+  if (error_number != EINTR && error_number != 0) {
+    return fail_errno(error_number, fmt::format("completing an exit of processor {}", index_.value));
+  }
+  return {};
+}
+
+void KvmVcpu::make_unrecoverable(std::string_view what) {
+  std::string dump = fmt::format("processor {}: {}\n", index_.value, what);
+  if (auto general = general_registers()) {
+    constexpr std::array kNames{"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+    for (std::size_t i = 0; i < kNames.size(); ++i) {
+      dump += fmt::format("{}={:016x}{}", kNames[i], general->gpr[i], i % 4 == 3 ? '\n' : ' ');
+    }
+    dump += fmt::format("rip={:016x} rflags={:08x}\n", general->rip, general->rflags);
+    if (auto place = translate(general->rip); place && place->has_value()) {
+      std::array<std::uint8_t, 15> code = {};
+      if (partition_.options().memory->read(**place, std::as_writable_bytes(std::span(code)))) {
+        dump += fmt::format("code at rip: {}\n", hex_dump(code));
+      }
+    }
+  }
+  if (auto system = system_registers()) {
+    const Segment& cs = system->segments[static_cast<std::size_t>(SegmentName::kCs)];
+    dump += fmt::format("cs={:04x} base={:x} attributes={:x} cr0={:x} cr2={:x} cr3={:x} cr4={:x} efer={:x}\n",
+                        cs.selector, cs.base, cs.attributes, system->cr0, system->cr2, system->cr3, system->cr4,
+                        system->efer);
+  }
+  exit_ = UnrecoverableExit{std::move(dump)};
+}
+
+void KvmVcpu::refresh_tsc_offset() {
+  std::uint64_t offset = 0;
+  kvm_device_attr attribute = {};
+  attribute.group = KVM_VCPU_TSC_CTRL;
+  attribute.attr = KVM_VCPU_TSC_OFFSET;
+  attribute.addr = reinterpret_cast<std::uintptr_t>(&offset);
+  if (!kernel_call(fd(), KVM_GET_DEVICE_ATTR, "KVM_GET_DEVICE_ATTR", &attribute)) {
+    constexpr std::uint32_t kMsrTsc = 0x10;  // kernels before 5.16: a microsecond less exact
+    offset = read_one_msr(fd(), kMsrTsc).value_or(0) - __rdtsc();
+  }
+  tsc_offset_.store(offset, std::memory_order_relaxed);
+}
+
+}  // namespace bygone::cpu::kvm

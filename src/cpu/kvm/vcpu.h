@@ -1,0 +1,99 @@
+// One KVM virtual processor: the run loop and the translation of KVM's exits into ours.
+// Threading: see cpu/vcpu.h.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+
+#include "cpu/kvm/abi.h"
+#include "cpu/kvm/device.h"
+#include "cpu/vcpu.h"
+
+namespace bygone::cpu::kvm {
+
+class KvmPartition;
+
+/// The port whose OUT is this engine's hypercall instruction: KVM keeps VMCALL to itself. No device of the machine has it.
+inline constexpr std::uint8_t kHypercallPort = 0xF6;
+
+class KvmVcpu final : public Vcpu {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<KvmVcpu>> create(const Device& device, KvmPartition& partition,
+                                                               VpIndex index);
+  ~KvmVcpu() override;
+  KvmVcpu(const KvmVcpu&) = delete;
+  KvmVcpu& operator=(const KvmVcpu&) = delete;
+
+  [[nodiscard]] VpIndex index() const override { return index_; }
+  [[nodiscard]] Result<Exit*> run() override;
+  void kick() override;
+  [[nodiscard]] Result<VcpuState> save_state() override;
+  [[nodiscard]] Result<void> restore_state(const VcpuState& state) override;
+  [[nodiscard]] Result<GeneralRegisters> general_registers() override;
+  [[nodiscard]] Result<void> set_general_registers(const GeneralRegisters& registers) override;
+  [[nodiscard]] Result<SystemRegisters> system_registers() override;
+  [[nodiscard]] Result<void> set_system_registers(const SystemRegisters& registers) override;
+  [[nodiscard]] Result<void> reset() override;
+  [[nodiscard]] Result<void> inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code) override;
+  [[nodiscard]] Result<void> set_breakpoints(std::span<const std::uint64_t> addresses, bool single_step) override;
+  [[nodiscard]] Result<std::optional<memory::Gpa>> translate(std::uint64_t linear) override;
+
+  [[nodiscard]] int fd() const { return fd_.get(); }
+  /// What the guest's TSC adds to the host's. Threading: any thread.
+  [[nodiscard]] std::uint64_t tsc_offset() const { return tsc_offset_.load(std::memory_order_relaxed); }
+
+ private:
+  /// What the next run() owes KVM for the exit that the machine has answered.
+  enum class Owed { kNothing, kReentry, kMmio, kMsr, kHypercall };
+
+  KvmVcpu(KvmPartition& partition, VpIndex index, UniqueFd fd, kvm_run* run, std::size_t run_size);
+  [[nodiscard]] Result<void> set_up();
+  [[nodiscard]] Result<void> set_cpuid();
+
+  /// Turns kvm_run into exit_; false when the guest can go on at once.
+  [[nodiscard]] Result<bool> decode_exit();
+  [[nodiscard]] bool decode_port();
+  void present_mmio_piece();
+  [[nodiscard]] Result<bool> decode_hypercall();
+  [[nodiscard]] Result<bool> decode_msr();
+  void make_unrecoverable(std::string_view what);
+  /// Hands the machine's answer to KVM; true when another piece of the same MMIO access has to be presented first.
+  [[nodiscard]] Result<bool> apply_answer();
+  [[nodiscard]] Result<void> finish_hypercall();
+  /// Lets KVM complete the instruction of a pending exit without running guest code.
+  [[nodiscard]] Result<void> complete_pending();
+  [[nodiscard]] int enter();
+  void refresh_tsc_offset();
+
+  // vcpu_state.cpp
+  void find_saved_msrs();
+  [[nodiscard]] Result<std::vector<MsrValue>> get_msrs();
+  [[nodiscard]] Result<void> set_msr(const MsrValue& msr);
+  [[nodiscard]] Result<ExtendedState> get_extended();
+  [[nodiscard]] Result<void> set_extended(const ExtendedState& extended);
+  [[nodiscard]] Result<PendingEvents> get_events();
+  [[nodiscard]] Result<void> set_events(const PendingEvents& events);
+
+  KvmPartition& partition_;
+  VpIndex index_;
+  UniqueFd fd_;
+  kvm_run* run_;
+  std::size_t run_size_;
+  std::size_t xsave_size_ = sizeof(kvm_xsave);
+  bool has_xsave_ = false;                 ///< of the guest's CPUID
+  std::vector<std::uint32_t> saved_msrs_;  ///< those that this kernel knows
+
+  Exit exit_;
+  Owed owed_ = Owed::kNothing;
+  std::uint8_t mmio_done_ = 0;  ///< bytes of the access in kvm_run that the machine has answered
+  std::atomic<std::uint64_t> tsc_offset_ = 0;
+
+  std::mutex thread_mutex_;
+  bool is_running_ = false;  // guarded by thread_mutex_
+  pthread_t thread_ = {};    // guarded by thread_mutex_
+};
+
+}  // namespace bygone::cpu::kvm

@@ -1,0 +1,188 @@
+#include "guest/runner/guest_machine.h"
+
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "cpu/entry_state.h"
+#include "guest/protocol.h"
+#include "guest/runner/test_devices.h"
+
+namespace bygone::guest_tests {
+namespace {
+
+constexpr std::uint32_t kHypervisorPresent = 1U << 31;  // CPUID.1:ECX
+
+Result<guest::ImageHeader> parse_header(const std::vector<std::byte>& image) {
+  guest::ImageHeader header;
+  if (image.size() < sizeof(header)) return fail(ErrorCode::kCorrupt, "the image has only {} bytes", image.size());
+  std::memcpy(&header, image.data(), sizeof(header));
+  if (header.magic != guest::kMagic) return fail(ErrorCode::kCorrupt, "the image does not start with a header");
+  if (header.processors == 0 || header.processors > 64 || header.memory_mib < 2 || header.entry >= image.size()) {
+    return fail(ErrorCode::kCorrupt, "the image's header asks for {} processors, {} MiB and entry {:#x}",
+                header.processors, header.memory_mib, header.entry);
+  }
+  return header;
+}
+
+class GuestMachine {
+ public:
+  GuestMachine(cpu::Engine& engine, const RunOptions& options) : engine_(engine), options_(options) {}
+
+  Result<void> load(const std::vector<std::byte>& image) {
+    BYGONE_ASSIGN(header_, parse_header(image));
+    BYGONE_CHECK(memory_.add_ram({0}, std::uint64_t{header_.memory_mib} << 20));
+    BYGONE_CHECK(memory_.write({load_address()}, image));
+    cpu::PartitionOptions options;
+    options.memory = &memory_;
+    options.vcpu_count = header_.processors;
+    options.local_apics = options_.local_apics;
+    options.log = options_.log;
+    BYGONE_ASSIGN(options.cpuid, guest_cpuid());
+    BYGONE_ASSIGN(partition_, engine_.create_partition(std::move(options)));
+    return hand_over();
+  }
+
+  GuestOutcome run() {
+    {
+      std::vector<std::jthread> threads;
+      for (std::uint32_t i = 0; i < header_.processors; ++i) {
+        threads.emplace_back([this, i] { run_processor(partition_->vcpu(cpu::VpIndex{i})); });
+      }
+      std::unique_lock lock(mutex_);
+      const bool ended = done_.wait_for(lock, options_.limit, [this] { return is_done_; });
+      if (!ended) end_locked(fmt::format("no end after {} s", options_.limit.count()));
+      lock.unlock();
+      for (std::uint32_t i = 0; i < header_.processors; ++i) partition_->vcpu(cpu::VpIndex{i}).kick();
+    }
+    GuestOutcome outcome{.has_passed = reason_.empty(), .text = devices_.text(), .reason = reason_};
+    if (!outcome.has_passed) outcome.reason += describe_processors();
+    return outcome;
+  }
+
+ private:
+  [[nodiscard]] std::uint32_t load_address() const {
+    return header_.mode == guest::EntryMode::kReal ? guest::kRealImage : guest::kImage;
+  }
+
+  Result<cpu::CpuidTable> guest_cpuid() {
+    BYGONE_ASSIGN(cpu::CpuidTable table, engine_.supported_cpuid());
+    cpu::CpuidResult features = table.query(1, 0);
+    features.ecx |= kHypervisorPresent;
+    features.ebx = (features.ebx & 0xFF00FFFF) | header_.processors << 16;
+    table.remove(1);
+    table.set({1, std::nullopt, features});
+    return table;
+  }
+
+  Result<void> hand_over() {
+    const guest::BootInfo info{.processors = header_.processors,
+                               .reserved = 0,
+                               .memory_bytes = memory_.total_bytes(),
+                               .tsc_hz = partition_->tsc_frequency(),
+                               .apic_timer_hz = partition_->apic_timer_frequency()};
+    BYGONE_CHECK(memory_.write_object({guest::kBootInfo}, info));
+    BYGONE_CHECK(memory_.write({guest::kHypercallPage}, partition_->hypercall_code()));
+    cpu::Vcpu& first = partition_->vcpu(cpu::VpIndex{0});
+    cpu::SystemRegisters system;
+    cpu::GeneralRegisters general;
+    general.rip = load_address() + header_.entry;
+    general[cpu::Gpr::kRsp] = guest::kStackTop;
+    switch (header_.mode) {
+      case guest::EntryMode::kLong: {
+        BYGONE_ASSIGN(system, cpu::prepare_long_mode(memory_, {guest::kPageTables}, {guest::kDescriptors}));
+        break;
+      }
+      case guest::EntryMode::kProtected: {
+        BYGONE_ASSIGN(system, cpu::prepare_protected_mode(memory_, {guest::kDescriptors}));
+        break;
+      }
+      case guest::EntryMode::kReal:
+        system = cpu::prepare_real_mode(guest::kRealImage >> 4);
+        general.rip = header_.entry;
+        general[cpu::Gpr::kRsp] = 0xFFF0;
+        break;
+    }
+    BYGONE_CHECK(first.set_system_registers(system));
+    return first.set_general_registers(general);
+  }
+
+  void run_processor(cpu::Vcpu& vcpu) {
+    while (!is_done()) {
+      auto exit = vcpu.run();
+      if (!exit) return end("the engine failed: " + exit.error().text());
+      std::visit([this, &vcpu](auto& each) { handle(vcpu, each); }, **exit);
+      if (const auto failures = devices_.finished()) {
+        return end(*failures == 0 ? judge_ending(guest::Ending::kFinish) : fmt::format("{} checks failed", *failures));
+      }
+    }
+  }
+
+  template <typename T>
+    requires requires(TestDevices& devices, T& exit) { devices.handle(exit); }
+  void handle(cpu::Vcpu& /*vcpu*/, T& exit) {
+    devices_.handle(exit);
+  }
+  void handle(cpu::Vcpu& /*vcpu*/, cpu::InterruptedExit&) {}
+  void handle(cpu::Vcpu& /*vcpu*/, cpu::HaltExit&) { std::this_thread::sleep_for(std::chrono::microseconds(100)); }
+  void handle(cpu::Vcpu& vcpu, cpu::ShutdownExit&) {
+    std::string why = judge_ending(guest::Ending::kShutdown);
+    if (!why.empty()) why += fmt::format(" on processor {}", vcpu.index().value);
+    end(std::move(why));
+  }
+  void handle(cpu::Vcpu& /*vcpu*/, cpu::DebugExit& exit) { end(fmt::format("a breakpoint at {:#x}", exit.rip)); }
+  void handle(cpu::Vcpu& /*vcpu*/, cpu::UnrecoverableExit& exit) { end("unrecoverable: " + exit.dump); }
+
+  [[nodiscard]] std::string judge_ending(guest::Ending ending) const {
+    if (devices_.expected_ending() == ending) return {};
+    return ending == guest::Ending::kShutdown ? "a triple fault" : "a triple fault was expected";
+  }
+
+  [[nodiscard]] bool is_done() {
+    const std::lock_guard lock(mutex_);
+    return is_done_;
+  }
+  void end(std::string reason) {
+    const std::lock_guard lock(mutex_);
+    end_locked(std::move(reason));
+  }
+  void end_locked(std::string reason) {
+    if (std::exchange(is_done_, true)) return;
+    reason_ = std::move(reason);
+    done_.notify_all();
+  }
+
+  [[nodiscard]] std::string describe_processors() {
+    std::string text;
+    for (std::uint32_t i = 0; i < header_.processors; ++i) {
+      cpu::Vcpu& vcpu = partition_->vcpu(cpu::VpIndex{i});
+      const auto general = vcpu.general_registers();
+      if (general) text += fmt::format("; processor {} at rip {:#x}", i, general->rip);
+    }
+    return text;
+  }
+
+  cpu::Engine& engine_;
+  const RunOptions& options_;
+  memory::GuestMemory memory_;
+  guest::ImageHeader header_ = {};
+  std::unique_ptr<cpu::Partition> partition_;
+  TestDevices devices_{[this](const cpu::InterruptRequest& request) { partition_->request_interrupt(request); }};
+
+  std::mutex mutex_;
+  std::condition_variable done_;
+  bool is_done_ = false;  // guarded by mutex_
+  std::string reason_;    // guarded by mutex_; empty: passed
+};
+
+}  // namespace
+
+Result<GuestOutcome> run_guest(cpu::Engine& engine, const std::vector<std::byte>& image, const RunOptions& options) {
+  GuestMachine machine(engine, options);
+  BYGONE_CHECK(machine.load(image));
+  return machine.run();
+}
+
+}  // namespace bygone::guest_tests

@@ -1,0 +1,30 @@
+// Runs one test guest on one engine: loads the image, enters it as its header asks, a thread a processor, ends in time.
+// Threading: run_guest() from any thread; it returns when all its threads have ended.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "cpu/partition.h"
+#include "support/result.h"
+
+namespace bygone::guest_tests {
+
+struct GuestOutcome {
+  bool has_passed = false;
+  std::string text;    ///< what the guest printed
+  std::string reason;  ///< why it did not pass
+};
+
+struct RunOptions {
+  std::chrono::seconds limit{60};
+  cpu::LocalApicFactory local_apics;
+  Log log;
+};
+
+/// Errors: the image is none, or the engine refuses the machine.
+[[nodiscard]] Result<GuestOutcome> run_guest(cpu::Engine& engine, const std::vector<std::byte>& image,
+                                             const RunOptions& options);
+
+}  // namespace bygone::guest_tests

@@ -1,0 +1,109 @@
+// guest_runner: runs test guests on a named engine and says which passed. tests/guest/README.md.
+//   guest_runner --engine kvm|software [--limit SECONDS] [--verbose] IMAGE…
+// Exit status: 0 all passed, 1 some failed, 2 could not run.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string_view>
+
+#include "cpu/kvm/engine.h"
+#include "guest/runner/guest_machine.h"
+
+namespace {
+
+using namespace bygone;
+
+struct Arguments {
+  std::string engine;
+  std::chrono::seconds limit{60};
+  bool is_verbose = false;
+  std::vector<std::filesystem::path> images;
+};
+
+Result<Arguments> parse(int count, char** values) {
+  Arguments arguments;
+  for (int i = 1; i < count; ++i) {
+    const std::string_view word = values[i];
+    const bool has_next = i + 1 < count;
+    if (word == "--engine" && has_next) {
+      arguments.engine = values[++i];
+    } else if (word == "--limit" && has_next) {
+      const std::string_view number = values[++i];
+      int seconds = 0;
+      if (std::from_chars(number.data(), number.data() + number.size(), seconds).ec != std::errc()) {
+        return fail(ErrorCode::kInvalidArgument, "--limit wants seconds, not {}", number);
+      }
+      arguments.limit = std::chrono::seconds(seconds);
+    } else if (word == "--verbose") {
+      arguments.is_verbose = true;
+    } else if (word.starts_with("-")) {
+      return fail(ErrorCode::kInvalidArgument, "{} is not an option here", word);
+    } else {
+      arguments.images.emplace_back(word);
+    }
+  }
+  if (arguments.engine.empty() || arguments.images.empty()) {
+    return fail(ErrorCode::kInvalidArgument, "usage: guest_runner --engine kvm|software [--limit S] [--verbose] IMAGE…");
+  }
+  return arguments;
+}
+
+Result<std::unique_ptr<cpu::Engine>> make_engine(std::string_view name) {
+  if (name == "kvm") return cpu::kvm::create_engine();
+  return fail(ErrorCode::kInvalidArgument, "there is no engine named {}", name);
+}
+
+Result<std::vector<std::byte>> read_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return fail(ErrorCode::kNotFound, "cannot open {}", path.string());
+  const std::vector<char> characters((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  std::vector<std::byte> bytes(characters.size());
+  std::ranges::transform(characters, bytes.begin(), [](char c) { return static_cast<std::byte>(c); });
+  return bytes;
+}
+
+Result<guest_tests::GuestOutcome> run_file(cpu::Engine& engine, const std::filesystem::path& path,
+                                           const guest_tests::RunOptions& options) {
+  BYGONE_ASSIGN(const std::vector<std::byte> image, read_file(path));
+  return guest_tests::run_guest(engine, image, options);
+}
+
+bool run_image(cpu::Engine& engine, const std::filesystem::path& path, const Arguments& arguments) {
+  guest_tests::RunOptions options;
+  options.limit = arguments.limit;
+  options.log = Log::to_standard_error();
+  auto outcome = run_file(engine, path, options);
+  const std::string name = path.stem().string();
+  if (!outcome) {
+    fmt::print("{} on {}: could not run: {}\n", name, engine.name(), outcome.error().text());
+    return false;
+  }
+  if (arguments.is_verbose || !outcome->has_passed) fmt::print("{}", outcome->text);
+  fmt::print("{} on {}: {}\n", name, engine.name(), outcome->has_passed ? "passed" : "FAILED: " + outcome->reason);
+  return outcome->has_passed;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto arguments = parse(argc, argv);
+  if (!arguments) {
+    fmt::print(stderr, "{}\n", arguments.error().text());
+    return 2;
+  }
+  auto engine = make_engine(arguments->engine);
+  if (!engine) {
+    fmt::print(stderr, "{}\n", engine.error().text());
+    return 2;
+  }
+  bool all_passed = true;
+  for (const auto& path : arguments->images) {
+    all_passed = run_image(**engine, path, *arguments) && all_passed;
+    std::fflush(stdout);
+  }
+  return all_passed ? 0 : 1;
+}
