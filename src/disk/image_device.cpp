@@ -1,0 +1,303 @@
+#include "disk/image_device.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+
+#include "disk/io_vector.h"
+
+namespace bygone::disk {
+namespace {
+
+constexpr std::size_t kZeroBytes = 64U << 10;
+alignas(4096) constexpr std::array<std::byte, kZeroBytes> kZeros = {};
+
+std::vector<iovec> zero_buffers(std::uint64_t length) {
+  std::vector<iovec> buffers;
+  while (length > 0) {
+    const std::uint64_t part = std::min<std::uint64_t>(length, kZeroBytes);
+    buffers.push_back({const_cast<std::byte*>(kZeros.data()), part});  // only ever written from
+    length -= part;
+  }
+  return buffers;
+}
+
+}  // namespace
+
+/// A request on its way; its pieces complete in any order.
+struct ImageDevice::Operation {
+  BlockRequest request;
+  std::atomic<std::uint32_t> remaining = 1;  // one for the planner itself
+  std::mutex mutex;
+  Result<void> result;  // the first failure; guarded by mutex
+};
+
+/// A run of a request that lies together in one place.
+struct ImageDevice::Piece {
+  enum class Target { kFile, kFileZero, kFileDiscard, kParent, kNothing };
+  Target target = Target::kFile;
+  std::uint64_t offset = 0;  // on the disk
+  std::uint64_t length = 0;
+  std::uint64_t file_offset = 0;
+  std::vector<iovec> buffers;
+  bool is_write = false;
+  bool is_reported = false;
+  bool is_counted = false;  // in blocks_in_use_
+};
+
+ImageDevice::ImageDevice(std::unique_ptr<File> file, std::unique_ptr<ImageLayout> layout, std::shared_ptr<BlockDevice> parent)
+    : file_(std::move(file)),
+      layout_(std::move(layout)),
+      parent_(std::move(parent)),
+      block_bytes_(layout_->block_bytes()),
+      info_(layout_->info()),
+      worker_([this] { work(); }) {}
+
+ImageDevice::~ImageDevice() { [[maybe_unused]] const Result<void> unreported = close(); }
+
+BlockDeviceInfo ImageDevice::info() const { return info_; }
+
+void ImageDevice::submit(BlockRequest request) {
+  {
+    const std::lock_guard lock(mutex_);
+    ++in_flight_;
+  }
+  if (Result<void> shape = check_request(info_, request); !shape) return complete(request, std::move(shape));
+  if (request.operation == BlockOperation::kFlush) return queue_flush(std::move(request));
+  if (request.length == 0) return complete(request, {});
+  auto operation = std::make_shared<Operation>();
+  operation->request = std::move(request);
+  const bool is_transfer =
+      operation->request.operation == BlockOperation::kRead || operation->request.operation == BlockOperation::kWrite;
+  is_transfer ? start_transfer(std::move(operation)) : start_zeroing(std::move(operation));
+}
+
+Result<Extent> ImageDevice::find(std::uint64_t offset, std::uint64_t length) {
+  const std::lock_guard lock(mutex_);
+  return layout_->find(offset, length);
+}
+
+void ImageDevice::start_transfer(std::shared_ptr<Operation> operation) {
+  std::vector<Piece> pieces;
+  Result<void> planned = plan_transfer(*operation, pieces);
+  run_pieces(operation, std::move(pieces));
+  release_operation(*operation, std::move(planned));
+}
+
+Result<void> ImageDevice::plan_transfer(Operation& operation, std::vector<Piece>& pieces) {
+  const BlockRequest& request = operation.request;
+  const bool is_write = request.operation == BlockOperation::kWrite;
+  IoVectorReader buffers(request.buffers);
+  const std::lock_guard lock(mutex_);
+  for (std::uint64_t done = 0; done < request.length;) {
+    Piece piece;
+    piece.offset = request.offset + done;
+    piece.is_write = is_write;
+    if (is_write) {
+      BYGONE_ASSIGN(const WriteTarget target, layout_->prepare_write(piece.offset, request.length - done));
+      piece.length = target.length;
+      piece.file_offset = target.file_offset;
+      piece.is_reported = target.is_reported;
+    } else {
+      BYGONE_ASSIGN(const Extent extent, layout_->find(piece.offset, request.length - done));
+      piece.length = extent.length;
+      piece.file_offset = extent.file_offset;
+      piece.target = extent.kind == Extent::Kind::kFile     ? Piece::Target::kFile
+                     : extent.kind == Extent::Kind::kParent ? Piece::Target::kParent
+                                                            : Piece::Target::kNothing;
+    }
+    piece.buffers = buffers.take(piece.length);
+    if (piece.target == Piece::Target::kFile && block_bytes_ != 0) {
+      enter_block(piece.offset);
+      piece.is_counted = true;
+    }
+    done += piece.length;
+    pieces.push_back(std::move(piece));
+  }
+  return {};
+}
+
+void ImageDevice::start_zeroing(std::shared_ptr<Operation> operation) {
+  std::vector<Piece> pieces;
+  Result<void> planned = plan_zeroing(*operation, pieces);
+  run_pieces(operation, std::move(pieces));
+  release_operation(*operation, std::move(planned));
+}
+
+Result<void> ImageDevice::plan_zeroing(Operation& operation, std::vector<Piece>& pieces) {
+  const BlockRequest& request = operation.request;
+  const bool is_hint = request.operation == BlockOperation::kUnmap;
+  const std::lock_guard lock(mutex_);
+  for (std::uint64_t done = 0; done < request.length;) {
+    Piece piece;
+    piece.offset = request.offset + done;
+    piece.is_write = true;
+    BYGONE_ASSIGN(const ZeroTarget target, layout_->prepare_zero(piece.offset, request.length - done, is_hint,
+                                                                 is_block_in_use(piece.offset)));
+    piece.length = target.length;
+    piece.file_offset = target.file_offset;
+    switch (target.action) {
+      case ZeroTarget::Action::kNothing: piece.target = Piece::Target::kNothing; break;
+      case ZeroTarget::Action::kZeroFile: piece.target = Piece::Target::kFileZero; break;
+      case ZeroTarget::Action::kDiscardFile: piece.target = Piece::Target::kFileDiscard; break;
+      case ZeroTarget::Action::kWrite: {
+        BYGONE_ASSIGN(const WriteTarget write, layout_->prepare_write(piece.offset, target.length));
+        piece.length = write.length;
+        piece.file_offset = write.file_offset;
+        piece.is_reported = write.is_reported;
+        piece.buffers = zero_buffers(write.length);
+        break;
+      }
+    }
+    if (piece.target != Piece::Target::kNothing && block_bytes_ != 0) {
+      enter_block(piece.offset);
+      piece.is_counted = true;
+    }
+    done += piece.length;
+    pieces.push_back(std::move(piece));
+  }
+  return {};
+}
+
+void ImageDevice::run_pieces(const std::shared_ptr<Operation>& operation, std::vector<Piece> pieces) {
+  operation->remaining.fetch_add(static_cast<std::uint32_t>(pieces.size()), std::memory_order_relaxed);
+  for (Piece& piece : pieces) run_piece(operation, std::move(piece));
+}
+
+void ImageDevice::run_piece(const std::shared_ptr<Operation>& operation, Piece piece) {
+  if (piece.target == Piece::Target::kNothing) {
+    if (!piece.is_write) fill_with_zeros(piece.buffers);
+    return finish_piece(*operation, piece, {});
+  }
+  if (piece.target == Piece::Target::kParent) return read_parent(operation, std::move(piece));
+  FileRequest request;
+  request.operation = piece.target == Piece::Target::kFileZero      ? FileOperation::kZero
+                      : piece.target == Piece::Target::kFileDiscard ? FileOperation::kDiscard
+                      : piece.is_write                              ? FileOperation::kWrite
+                                                                    : FileOperation::kRead;
+  request.offset = piece.file_offset;
+  request.length = piece.length;
+  request.buffers = std::move(piece.buffers);
+  request.done = [this, operation, piece = std::move(piece)](Result<void> result) {
+    finish_piece(*operation, piece, std::move(result));
+  };
+  file_->submit(std::move(request));
+}
+
+void ImageDevice::read_parent(const std::shared_ptr<Operation>& operation, Piece piece) {
+  const std::uint64_t parent_size = parent_ ? parent_->info().size_bytes : 0;
+  const std::uint64_t there =
+      piece.offset >= parent_size ? 0 : std::min(piece.length, parent_size - piece.offset);  // a child may be larger
+  IoVectorReader buffers(piece.buffers);
+  BlockRequest request;
+  request.operation = BlockOperation::kRead;
+  request.offset = piece.offset;
+  request.length = there;
+  request.buffers = buffers.take(there);
+  fill_with_zeros(buffers.take(piece.length - there));
+  if (there == 0) return finish_piece(*operation, piece, {});
+  request.done = [this, operation, piece = std::move(piece)](Result<void> result) {
+    finish_piece(*operation, piece, std::move(result));
+  };
+  parent_->submit(std::move(request));
+}
+
+void ImageDevice::finish_piece(Operation& operation, const Piece& piece, Result<void> result) {
+  if (piece.is_counted || piece.is_reported) {
+    const std::lock_guard lock(mutex_);
+    if (piece.is_reported && result) result = layout_->finish_write(piece.offset, piece.length);
+    if (piece.is_counted) leave_block(piece.offset);
+  }
+  release_operation(operation, std::move(result));
+}
+
+void ImageDevice::release_operation(Operation& operation, Result<void> result) {
+  if (!result) {
+    const std::lock_guard lock(operation.mutex);
+    if (operation.result) operation.result = std::move(result);
+  }
+  if (operation.remaining.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  BlockRequest& request = operation.request;
+  if (request.operation != BlockOperation::kRead && request.force_unit_access && operation.result) {
+    return queue_flush(std::move(request));
+  }
+  complete(request, std::move(operation.result));
+}
+
+void ImageDevice::complete(BlockRequest& request, Result<void> result) {
+  if (request.done) request.done(std::move(result));
+  const std::lock_guard lock(mutex_);
+  if (!is_commit_wanted_ && layout_->wants_commit()) {
+    is_commit_wanted_ = true;
+    changed_.notify_all();
+  }
+  if (--in_flight_ == 0) changed_.notify_all();
+}
+
+void ImageDevice::enter_block(std::uint64_t offset) { ++blocks_in_use_[offset / block_bytes_]; }
+
+void ImageDevice::leave_block(std::uint64_t offset) {
+  const auto found = blocks_in_use_.find(offset / block_bytes_);
+  if (--found->second == 0) blocks_in_use_.erase(found);
+}
+
+bool ImageDevice::is_block_in_use(std::uint64_t offset) const {
+  return block_bytes_ != 0 && blocks_in_use_.contains(offset / block_bytes_);
+}
+
+void ImageDevice::queue_flush(BlockRequest request) {
+  const std::lock_guard lock(mutex_);
+  flushes_.push_back(std::move(request));
+  changed_.notify_all();
+}
+
+void ImageDevice::work() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return is_stopping_ || is_commit_wanted_ || !flushes_.empty(); });
+    if (is_stopping_ && flushes_.empty()) return;
+    std::deque<BlockRequest> served;
+    served.swap(flushes_);
+    is_commit_wanted_ = false;
+    lock.unlock();
+    const Result<void> result = info_.is_read_only ? Result<void>{} : commit();
+    for (BlockRequest& request : served) complete(request, result);
+    lock.lock();
+  }
+}
+
+Result<void> ImageDevice::commit() {
+  std::unique_ptr<LayoutCommit> changes;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!failure_) return failure_;
+    changes = layout_->begin_commit();
+  }
+  // What the changes speak of (payload, the file's new size) was in the file before they were taken, so this flush covers it.
+  Result<void> result = file_->flush();
+  const bool is_payload_durable = result.has_value();
+  if (changes && is_payload_durable) result = changes->write();
+  const std::lock_guard lock(mutex_);
+  if (changes) layout_->end_commit(*changes, result.has_value());
+  // After a failed fdatasync the kernel forgets the pages; a later success would say nothing about them.
+  if (!result && result.error().code == ErrorCode::kIo) failure_ = result;
+  return result;
+}
+
+Result<void> ImageDevice::close() {
+  {
+    std::unique_lock lock(mutex_);
+    if (is_closed_) return {};
+    is_closed_ = true;
+    changed_.wait(lock, [this] { return in_flight_ == 0; });
+    is_stopping_ = true;
+    changed_.notify_all();
+  }
+  worker_.join();
+  if (info_.is_read_only) return {};
+  BYGONE_CHECK(commit());
+  const std::lock_guard lock(mutex_);
+  return layout_->close();
+}
+
+}  // namespace bygone::disk
