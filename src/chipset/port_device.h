@@ -5,7 +5,8 @@
 
 namespace bygone::chipset {
 
-/// Threading: from any vCPU thread; the device locks itself.
+/// Threading: from any vCPU thread; the device locks itself. A device may raise its line with its lock held: the order is
+/// device, I/O APIC, local APIC, timer service.
 class PortDevice {
  public:
   virtual ~PortDevice() = default;
@@ -23,7 +24,7 @@ class MmioDevice {
   virtual void write_mmio(std::uint64_t offset, std::uint8_t size, std::uint64_t value) = 0;
 };
 
-/// One input of the interrupt controller. Threading: any thread.
+/// One input of the interrupt controller; high asserts it, whatever the pin's electrical polarity. Threading: any thread.
 class InterruptLine {
  public:
   virtual ~InterruptLine() = default;
