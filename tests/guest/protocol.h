@@ -29,11 +29,14 @@ inline constexpr std::uint32_t kImage = 0x100000;  ///< where all others are loa
 
 struct BootInfo {
   std::uint32_t processors;
-  std::uint32_t reserved;
+  std::uint32_t flags;
   std::uint64_t memory_bytes;
   std::uint64_t tsc_hz;
   std::uint64_t apic_timer_hz;
 };
+
+/// BootInfo::flags: below KVM runs an emulated processor with known defects (QEMU 7.2 in tests/nested).
+inline constexpr std::uint32_t kFlagEmulatedProcessor = 1;
 
 // Ports of every run.
 inline constexpr std::uint16_t kPortText = 0xE9;    ///< bytes of text

@@ -79,7 +79,7 @@ class GuestMachine {
 
   Result<void> hand_over() {
     const guest::BootInfo info{.processors = header_.processors,
-                               .reserved = 0,
+                               .flags = options_.is_emulated_processor ? guest::kFlagEmulatedProcessor : 0,
                                .memory_bytes = memory_.total_bytes(),
                                .tsc_hz = partition_->tsc_frequency(),
                                .apic_timer_hz = partition_->apic_timer_frequency()};

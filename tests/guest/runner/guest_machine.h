@@ -19,6 +19,7 @@ struct GuestOutcome {
 
 struct RunOptions {
   std::chrono::seconds limit{60};
+  bool is_emulated_processor = false;  ///< what KVM runs on is an emulator with defects that the guests know
   cpu::LocalApicFactory local_apics;
   Log log;
 };

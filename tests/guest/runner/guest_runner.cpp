@@ -1,5 +1,5 @@
 // guest_runner: runs test guests on a named engine and says which passed. tests/guest/README.md.
-//   guest_runner --engine kvm|software [--limit SECONDS] [--verbose] IMAGE…
+//   guest_runner --engine kvm|software [--limit SECONDS] [--verbose] [--emulated-processor] IMAGE…
 // Exit status: 0 all passed, 1 some failed, 2 could not run.
 #include <fmt/format.h>
 
@@ -21,6 +21,7 @@ struct Arguments {
   std::string engine;
   std::chrono::seconds limit{60};
   bool is_verbose = false;
+  bool is_emulated_processor = false;
   std::vector<std::filesystem::path> images;
 };
 
@@ -40,6 +41,8 @@ Result<Arguments> parse(int count, char** values) {
       arguments.limit = std::chrono::seconds(seconds);
     } else if (word == "--verbose") {
       arguments.is_verbose = true;
+    } else if (word == "--emulated-processor") {
+      arguments.is_emulated_processor = true;
     } else if (word.starts_with("-")) {
       return fail(ErrorCode::kInvalidArgument, "{} is not an option here", word);
     } else {
@@ -75,6 +78,7 @@ Result<guest_tests::GuestOutcome> run_file(cpu::Engine& engine, const std::files
 bool run_image(cpu::Engine& engine, const std::filesystem::path& path, const Arguments& arguments) {
   guest_tests::RunOptions options;
   options.limit = arguments.limit;
+  options.is_emulated_processor = arguments.is_emulated_processor;
   options.log = Log::to_standard_error();
   auto outcome = run_file(engine, path, options);
   const std::string name = path.stem().string();

@@ -145,6 +145,13 @@ void check_equal(u64 got, u64 expected, const char* what) {
   print("\n");
 }
 
+void check_equal_or_defect(u64 got, u64 expected, u64 defect, const char* what) {
+  if (got != defect || (boot_info().flags & kFlagEmulatedProcessor) == 0) return check_equal(got, expected, what);
+  print("defect of the emulated processor: ");
+  print(what);
+  print("\n");
+}
+
 void note_absent(const char* what) {
   print("absent ");
   print(what);

@@ -22,6 +22,8 @@ void print_hex(u64 value);
 /// Prints "ok what" or "FAILED what" and counts.
 void check(bool is_right, const char* what);
 void check_equal(u64 got, u64 expected, const char* what);
+/// As check_equal, but a processor that is itself emulated under KVM may give `defect`, a known error of that emulator's.
+void check_equal_or_defect(u64 got, u64 expected, u64 defect, const char* what);
 /// A part that this processor does not have; printed, not counted as a failure.
 void note_absent(const char* what);
 [[noreturn]] void finish();
