@@ -8,6 +8,7 @@
 
 #include "disk/host_file.h"
 #include "disk/raw_layout.h"
+#include "disk/vhd/vhd_layout.h"
 #include "disk/vhdx/vhdx_layout.h"
 #include "spec/vhdx/vhdx.h"
 
@@ -17,10 +18,7 @@ namespace {
 /// More than anybody has; a bound for files that are made to be harmful.
 constexpr std::size_t kMaximumChain = 1024;
 
-struct Layer {
-  std::unique_ptr<File> file;
-  std::unique_ptr<ImageLayout> layout;
-};
+using Layer = OpenedImage;
 
 bool has_extension(const std::string& path, std::initializer_list<std::string_view> extensions) {
   std::string extension = std::filesystem::path(path).extension().string();
@@ -51,13 +49,14 @@ Result<Layer> open_layer(std::unique_ptr<File> file, const OpenOptions& options)
   if (format == DiskFormat::kVhdx) {
     BYGONE_ASSIGN(layer.layout, VhdxLayout::open(*file));
   } else if (format == DiskFormat::kVhd) {
-    return fail(ErrorCode::kUnsupported, "VHD is not there yet");
+    BYGONE_ASSIGN(layer.layout, VhdLayout::open(*file));
   } else {
     BYGONE_ASSIGN(const std::uint64_t bytes, file->size());
     const bool is_dvd = format == DiskFormat::kDvd;
     layer.layout = std::make_unique<RawLayout>(bytes, is_dvd ? 2048 : 512, file->is_read_only(), is_dvd);
   }
   layer.file = std::move(file);
+  layer.format = format;
   return layer;
 }
 
@@ -190,6 +189,11 @@ Result<std::string> find_parent(const std::string& child, const ImageLayout& lay
   const std::optional<ParentReference> reference = layout.parent();
   if (!reference) return fail(ErrorCode::kNotFound, "{} has no parent", child);
   return existing_parent(child, *reference);
+}
+
+Result<OpenedImage> open_layout(const std::string& path, const OpenOptions& options) {
+  BYGONE_ASSIGN(const OpenOptions with_backend, with_a_backend(options));
+  return open_layer(path, with_backend);
 }
 
 Result<std::unique_ptr<ImageDevice>> open_image(const std::string& path, const OpenOptions& options) {

@@ -35,6 +35,14 @@ struct OpenOptions {
   bool opens_parents = true;
 };
 
+/// An image's file and layout, before they become a device.
+struct OpenedImage {
+  std::unique_ptr<File> file;
+  std::unique_ptr<ImageLayout> layout;
+  DiskFormat format = DiskFormat::kRaw;
+};
+[[nodiscard]] Result<OpenedImage> open_layout(const std::string& path, const OpenOptions& options = {});
+
 /// Errors: kNotFound (also: a parent, named), kCorrupt, kUnsupported, kPermissionDenied, kBusy (open elsewhere).
 [[nodiscard]] Result<std::unique_ptr<BlockDevice>> open_disk(const std::string& path, const OpenOptions& options = {});
 

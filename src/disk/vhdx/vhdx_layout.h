@@ -49,6 +49,10 @@ class VhdxLayout final : public ImageLayout {
   [[nodiscard]] Result<void> resize(std::uint64_t size_bytes);
   /// Replaces the parent's locator. Durable on return.
   [[nodiscard]] Result<void> set_parent(const VhdxParentLocator& parent);
+  /// What children find the image by from close() on.
+  [[nodiscard]] Result<void> set_data_write_guid(const Guid& guid);
+  /// Writes the header and region table copies that were found damaged. Durable on return.
+  [[nodiscard]] Result<void> repair_headers();
 
   struct Block {
     spec::vhdx::BlockState state = spec::vhdx::BlockState::kNotPresent;
@@ -85,6 +89,10 @@ class VhdxLayout final : public ImageLayout {
   Result<ZeroTarget> zero_whole_block(std::uint64_t block, const Block& entry);
   Result<void> change_bytes(std::uint64_t file_offset, std::span<const std::byte> bytes);
   Result<void> commit_now();
+  Result<void> grow(const VhdxMetadata& next);
+  Result<void> shrink(const VhdxMetadata& next);
+  Result<void> set_size(const VhdxMetadata& next);
+  Result<void> move_bat(std::uint64_t length, std::uint64_t entry_count);
 
   File& file_;
   VhdxHeader header_;
