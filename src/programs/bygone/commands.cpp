@@ -9,6 +9,7 @@ std::unique_ptr<CLI::App> describe_program(CommandContext& context) {
   auto root = std::make_unique<CLI::App>("Runs legacy Windows, and its applications, on a legacy-free machine", "bygone");
   root->set_version_flag("--version", "bygone 0.1.0", "Print the version");
   root->require_subcommand(1);
+  add_boot_command(*root, context);
   add_disk_command(*root, context);
   add_completion_command(*root, context);
   add_man_command(*root, context);

@@ -1,0 +1,269 @@
+#include "devices/video/video.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "spec/video/synthvid.h"
+
+namespace bygone::devices::video {
+
+namespace protocol = spec::synthvid;
+using protocol::MessageType;
+
+namespace {
+
+constexpr std::uint32_t kMaximumSide = 16384;
+constexpr std::array<Resolution, 12> kResolutions = {{{640, 480}, {800, 600}, {1024, 768}, {1152, 864}, {1280, 720}, {1280, 800},
+                                                      {1280, 1024}, {1440, 900}, {1600, 900}, {1600, 1200}, {1680, 1050}, {1920, 1080}}};
+
+template <typename T>
+Result<T> parse(std::span<const std::byte> message, const char* what) {
+  T parsed;
+  if (message.size() < sizeof parsed) return fail(ErrorCode::kCorrupt, "a cut-off video message ({})", what);
+  std::memcpy(&parsed, message.data(), sizeof parsed);
+  return parsed;
+}
+
+protocol::Header header(MessageType type, std::size_t size) {
+  return {static_cast<std::uint32_t>(type), static_cast<std::uint32_t>(size)};
+}
+
+std::uint32_t widen_565(std::uint16_t pixel) {
+  const std::uint32_t red = pixel >> 11, green = (pixel >> 5) & 0x3F, blue = pixel & 0x1F;
+  return ((red * 255 / 31) << 16) | ((green * 255 / 63) << 8) | (blue * 255 / 31);
+}
+
+}  // namespace
+
+Video::Video(memory::GuestMemory& memory, VideoOptions options)
+    : PacketDevice(
+          [&] {
+            vmbus::Offer offer{.name = "video", .interface_type = protocol::kInterface, .instance = protocol::kInstance};
+            offer.mmio_megabytes = options.vram_megabytes;
+            vmbus::set_message_pipe(offer);
+            return offer;
+          }(),
+          vmbus::Framing::kPipe),
+      memory_(memory),
+      options_(options) {}
+
+ScreenMode Video::mode() const {
+  const std::lock_guard lock(mutex_);
+  return mode_;
+}
+
+Result<Picture> Video::capture() const {
+  const ScreenMode mode = this->mode();
+  if (mode.width == 0) return fail(ErrorCode::kNotFound, "the guest has not switched its screen on");
+  Picture picture{mode.width, mode.height, std::vector<std::uint32_t>(std::size_t{mode.width} * mode.height)};
+  std::vector<std::uint16_t> narrow(mode.depth == 16 ? mode.width : 0);
+  for (std::uint32_t y = 0; y < mode.height; ++y) {
+    const auto line = std::span(picture.pixels).subspan(std::size_t{y} * mode.width, mode.width);
+    const memory::Gpa from = mode.address + std::uint64_t{y} * mode.pitch;
+    if (mode.depth == 16) {
+      BYGONE_CHECK(memory_.read(from, std::as_writable_bytes(std::span(narrow))));
+      std::ranges::transform(narrow, line.begin(), widen_565);
+    } else {
+      BYGONE_CHECK(memory_.read(from, std::as_writable_bytes(line)));
+    }
+  }
+  return picture;
+}
+
+void Video::set_mode(const ScreenMode& mode) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (mode_ == mode) return;
+    mode_ = mode;
+  }
+  if (observer_ != nullptr) observer_->mode_changed(mode);
+}
+
+void Video::reset() {
+  version_ = 0;
+  vram_address_.reset();
+  shape_ = {};
+  set_mode({});
+}
+
+Result<void> Video::on_open(const vmbus::ChannelParameters& parameters) {
+  if (!parameters.is_restored) version_ = 0;
+  return {};
+}
+
+void Video::on_close() { version_ = 0; }  // the picture stays: the next driver, or none, takes it over
+
+Result<void> Video::on_message(std::span<const std::byte> message) {
+  BYGONE_ASSIGN(const auto head, parse<protocol::Header>(message, "header"));
+  switch (static_cast<MessageType>(head.type.value())) {
+    case MessageType::kVersionRequest: return on_version(message);
+    case MessageType::kVramLocation: return on_vram_location(message);
+    case MessageType::kSituationUpdate: return on_situation(message);
+    case MessageType::kPointerPosition: return on_pointer_position(message);
+    case MessageType::kPointerShape: return on_pointer_shape(message);
+    case MessageType::kDirt: return on_dirt(message);
+    case MessageType::kResolutionRequest: return on_resolution_request(message);
+    default: return fail(ErrorCode::kCorrupt, "video message type {}", head.type.value());
+  }
+}
+
+Result<void> Video::on_version(std::span<const std::byte> message) {
+  BYGONE_ASSIGN(const auto request, parse<protocol::VersionRequest>(message, "version request"));
+  const std::uint32_t wanted = request.version;
+  const bool is_known = wanted == protocol::kVersion3_0 || wanted == protocol::kVersion3_2 || wanted == protocol::kVersion3_5;
+  protocol::VersionResponse response;
+  response.header = header(MessageType::kVersionResponse, sizeof response);
+  response.version = wanted;
+  response.is_accepted = !is_known ? 0 : wanted == protocol::kVersion3_5 ? protocol::kAcceptedWithVersionExchange : protocol::kAccepted;
+  version_ = is_known ? wanted : 0;
+  send_object(response);
+  return {};
+}
+
+Result<void> Video::on_vram_location(std::span<const std::byte> message) {
+  BYGONE_ASSIGN(const auto location, parse<protocol::VramLocation>(message, "VRAM location"));
+  if (location.is_address_specified != 0) {
+    if (memory_.host_span({location.address}, memory::kPageSize).empty()) {
+      return fail(ErrorCode::kOutOfRange, "the guest put its framebuffer at {:#x}, where no memory is", location.address.value());
+    }
+    vram_address_ = location.address.value();
+  }
+  protocol::Ack ack;
+  ack.header = header(MessageType::kVramLocationAck, sizeof ack);
+  ack.context = location.context.value();
+  send_object(ack);
+  return {};
+}
+
+Result<void> Video::on_situation(std::span<const std::byte> message) {
+  BYGONE_ASSIGN(const auto situation, parse<protocol::SituationUpdate>(message, "situation"));
+  protocol::Ack ack;
+  ack.header = header(MessageType::kSituationUpdateAck, sizeof ack);
+  ack.context = situation.context.value();
+  send_object(ack);
+  if (situation.output_count == 0 || situation.is_active == 0 || !vram_address_) {
+    set_mode({});
+    return {};
+  }
+  ScreenMode mode{situation.width, situation.height, situation.pitch_bytes, situation.depth_bits,
+                  {*vram_address_ + situation.vram_offset}};
+  const std::uint64_t line_bytes = std::uint64_t{mode.width} * (mode.depth / 8U);
+  const bool is_sound = mode.width != 0 && mode.height != 0 && mode.width <= kMaximumSide && mode.height <= kMaximumSide &&
+                        (mode.depth == 32 || mode.depth == 16) && mode.pitch >= line_bytes && mode.pitch <= line_bytes * 2 + 4096 &&
+                        !memory_.host_span(mode.address, std::uint64_t{mode.height} * mode.pitch).empty();
+  if (!is_sound) {
+    return fail(ErrorCode::kCorrupt, "a video mode of {}x{} at {} bits, {} bytes a line, does not fit its memory", mode.width, mode.height,
+                mode.depth, mode.pitch);
+  }
+  set_mode(mode);
+  request_features();
+  return {};
+}
+
+void Video::request_features() {
+  protocol::FeatureChange features;
+  features.header = header(MessageType::kFeatureChange, sizeof features);
+  features.wants_dirt = features.wants_pointer_position = features.wants_pointer_shape = features.wants_situation = 1;
+  send_object(features);
+}
+
+Result<void> Video::on_pointer_position(std::span<const std::byte> message) {
+  BYGONE_ASSIGN(const auto position, parse<protocol::PointerPosition>(message, "pointer position"));
+  if (observer_ != nullptr) {
+    observer_->pointer_moved(position.is_visible != 0, static_cast<std::int32_t>(position.x.value()),
+                             static_cast<std::int32_t>(position.y.value()));
+  }
+  return {};
+}
+
+Result<void> Video::on_pointer_shape(std::span<const std::byte> message) {
+  BYGONE_ASSIGN(const auto part, parse<protocol::PointerShape>(message, "pointer shape"));
+  if (part.width > protocol::kPointerMaximumSide || part.height > protocol::kPointerMaximumSide) {
+    return fail(ErrorCode::kCorrupt, "a pointer of {}x{} pixels", part.width.value(), part.height.value());
+  }
+  const std::size_t total = std::size_t{part.width} * part.height * (part.is_argb != 0 ? 4 : 3);
+  if (part.part == 0) {
+    shape_ = {part.width, part.height, part.hot_x, part.hot_y, part.is_argb != 0, {}};
+  }
+  // The message says its length itself; framing may have padded it.
+  const std::size_t told = std::min<std::size_t>(part.header.size, message.size());
+  const auto data = message.first(std::max(told, sizeof part)).subspan(sizeof part);
+  const std::size_t room = total - std::min(total, shape_.data.size());
+  shape_.data.insert(shape_.data.end(), data.begin(), data.begin() + static_cast<std::ptrdiff_t>(std::min(room, data.size())));
+  if ((part.part == protocol::kPointerLastPart || shape_.data.size() >= total) && observer_ != nullptr) observer_->pointer_shaped(shape_);
+  return {};
+}
+
+Result<void> Video::on_dirt(std::span<const std::byte> message) {
+  BYGONE_ASSIGN(const auto dirt, parse<protocol::Dirt>(message, "dirt"));
+  if (message.size() - sizeof dirt < dirt.count * sizeof(protocol::Rectangle)) {
+    return fail(ErrorCode::kCorrupt, "a dirt message with fewer than its {} rectangles", dirt.count);
+  }
+  ++dirty_messages_;
+  if (observer_ == nullptr) return {};
+  const ScreenMode mode = this->mode();
+  const auto clip = [](std::uint32_t value, std::uint32_t limit) {
+    return std::clamp(static_cast<std::int32_t>(value), 0, static_cast<std::int32_t>(limit));
+  };
+  for (std::size_t i = 0; i < dirt.count; ++i) {
+    protocol::Rectangle wire;
+    std::memcpy(&wire, message.data() + sizeof dirt + i * sizeof wire, sizeof wire);
+    const Rectangle area{clip(wire.left, mode.width), clip(wire.top, mode.height), clip(wire.right, mode.width),
+                         clip(wire.bottom, mode.height)};
+    if (area.left < area.right && area.top < area.bottom) observer_->damaged(area);
+  }
+  return {};
+}
+
+Result<void> Video::on_resolution_request(std::span<const std::byte> message) {
+  BYGONE_ASSIGN(const auto request, parse<protocol::ResolutionRequest>(message, "resolution request"));
+  std::vector<Resolution> all(kResolutions.begin(), kResolutions.end());
+  auto preferred = std::ranges::find(all, options_.preferred);
+  if (preferred == all.end()) preferred = all.insert(all.begin(), options_.preferred);
+  std::iter_swap(all.begin(), preferred);  // a short list still holds it
+  all.resize(std::min<std::size_t>(all.size(), request.maximum_count));
+
+  protocol::ResolutionResponse response;
+  std::vector<protocol::Resolution> list;
+  for (const Resolution& one : all) list.push_back({one.width, one.height});
+  response.header = header(MessageType::kResolutionResponse, sizeof response + list.size() * sizeof list[0]);
+  response.count = static_cast<std::uint8_t>(list.size());
+  response.default_index = 0;
+  send({bytes_of(response), std::as_bytes(std::span(list))});
+  return {};
+}
+
+Result<nlohmann::json> Video::save() {
+  const ScreenMode mode = this->mode();
+  return nlohmann::json{{"version", 1},
+                        {"protocol", version_},
+                        {"vram", vram_address_.value_or(0)},
+                        {"has_vram", vram_address_.has_value()},
+                        {"mode", {mode.width, mode.height, mode.pitch, mode.depth, mode.address.value}}};
+}
+
+Result<void> Video::restore(const nlohmann::json& state) {
+  const auto refuse = [] { return fail(ErrorCode::kCorrupt, "the video device's saved state is not one of this version"); };
+  if (!state.is_object() || state.value("version", nlohmann::json()) != 1) return refuse();
+  const auto mode = state.value("mode", nlohmann::json()), vram = state.value("vram", nlohmann::json());
+  const auto has_vram = state.value("has_vram", nlohmann::json()), version = state.value("protocol", nlohmann::json());
+  if (!mode.is_array() || mode.size() != 5 || !vram.is_number_unsigned() || !has_vram.is_boolean() || !version.is_number_unsigned()) return refuse();
+  for (const auto& number : mode) {
+    if (!number.is_number_unsigned()) return refuse();
+  }
+  version_ = version.get<std::uint32_t>();
+  vram_address_ = has_vram.get<bool>() ? std::optional(vram.get<std::uint64_t>()) : std::nullopt;
+  set_mode({mode[0].get<std::uint32_t>(), mode[1].get<std::uint32_t>(), mode[2].get<std::uint32_t>(), mode[3].get<std::uint8_t>(),
+            {mode[4].get<std::uint64_t>()}});
+  return {};
+}
+
+nlohmann::json Video::inspect() const {
+  const ScreenMode mode = this->mode();
+  return {{"width", mode.width}, {"height", mode.height}, {"pitch", mode.pitch}, {"depth", mode.depth},
+          {"address", mode.address.value}, {"protocol", version_}, {"dirt_messages", dirty_messages_}};
+}
+
+}  // namespace bygone::devices::video

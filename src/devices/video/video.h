@@ -1,0 +1,109 @@
+// The synthetic video device: a linear framebuffer in guest memory, and messages that say where it is, how it is laid out,
+// what changed and what the pointer looks like.
+//
+//   guest: version → VRAM location → resolutions → situation (mode) → features → dirt, dirt, …
+//
+// The picture itself never goes through here: a screen reads it from guest memory with capture() or in place.
+// Threading: as vmbus::Device; mode(), capture() and statistics from any thread; the observer is called on the device's loop.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "memory/guest_memory.h"
+#include "vmbus/packet_device.h"
+
+namespace bygone::devices::video {
+
+/// How the picture lies in guest memory. All zero: no mode set.
+struct ScreenMode {
+  std::uint32_t width = 0, height = 0;  ///< pixels
+  std::uint32_t pitch = 0;              ///< bytes from line to line
+  std::uint8_t depth = 32;              ///< bits a pixel: 32 (blue lowest) or 16 (5-6-5)
+  memory::Gpa address;
+  friend bool operator==(const ScreenMode&, const ScreenMode&) = default;
+};
+
+/// Pixels; right and bottom are outside.
+struct Rectangle {
+  std::int32_t left = 0, top = 0, right = 0, bottom = 0;
+};
+
+struct PointerShape {
+  std::uint32_t width = 0, height = 0, hot_x = 0, hot_y = 0;
+  bool is_argb = false;
+  std::vector<std::byte> data;
+};
+
+/// A screen that shows the guest's picture. Threading: called on the device's loop; must be quick.
+class ScreenObserver {
+ public:
+  virtual ~ScreenObserver() = default;
+  virtual void mode_changed(const ScreenMode& mode) = 0;
+  /// Clipped to the mode.
+  virtual void damaged(const Rectangle& area) = 0;
+  virtual void pointer_shaped(const PointerShape& shape) = 0;
+  virtual void pointer_moved(bool is_visible, std::int32_t x, std::int32_t y) = 0;
+};
+
+/// A copy of the screen, 32 bits a pixel, blue lowest, lines without gaps.
+struct Picture {
+  std::uint32_t width = 0, height = 0;
+  std::vector<std::uint32_t> pixels;
+};
+
+struct Resolution {
+  std::uint16_t width = 0, height = 0;
+  friend bool operator==(const Resolution&, const Resolution&) = default;
+};
+
+struct VideoOptions {
+  std::uint16_t vram_megabytes = 8;
+  Resolution preferred = {1024, 768};
+};
+
+class Video final : public vmbus::PacketDevice {
+ public:
+  Video(memory::GuestMemory& memory, VideoOptions options);
+
+  /// Null: nobody watches. On the device's loop.
+  void set_observer(ScreenObserver* observer) { observer_ = observer; }
+  [[nodiscard]] ScreenMode mode() const;
+  /// Errors: kNotFound before the guest has set a mode; kOutOfRange when its framebuffer is not memory.
+  [[nodiscard]] Result<Picture> capture() const;
+  /// What a guest that asks for resolutions is told to prefer. On the device's loop.
+  void prefer(Resolution resolution) { options_.preferred = resolution; }
+
+  void reset() override;
+  [[nodiscard]] Result<nlohmann::json> save() override;
+  [[nodiscard]] Result<void> restore(const nlohmann::json& state) override;
+  [[nodiscard]] nlohmann::json inspect() const override;
+
+ private:
+  [[nodiscard]] Result<void> on_open(const vmbus::ChannelParameters& parameters) override;
+  void on_close() override;
+  [[nodiscard]] Result<void> on_message(std::span<const std::byte> message) override;
+  [[nodiscard]] Result<void> on_version(std::span<const std::byte> message);
+  [[nodiscard]] Result<void> on_vram_location(std::span<const std::byte> message);
+  [[nodiscard]] Result<void> on_situation(std::span<const std::byte> message);
+  [[nodiscard]] Result<void> on_pointer_position(std::span<const std::byte> message);
+  [[nodiscard]] Result<void> on_pointer_shape(std::span<const std::byte> message);
+  [[nodiscard]] Result<void> on_dirt(std::span<const std::byte> message);
+  [[nodiscard]] Result<void> on_resolution_request(std::span<const std::byte> message);
+  void request_features();
+  void set_mode(const ScreenMode& mode);
+
+  memory::GuestMemory& memory_;
+  VideoOptions options_;
+  ScreenObserver* observer_ = nullptr;
+  std::uint32_t version_ = 0;
+  std::optional<std::uint64_t> vram_address_;
+  PointerShape shape_;
+  mutable std::mutex mutex_;
+  ScreenMode mode_;  // guarded by mutex_
+  std::uint64_t dirty_messages_ = 0;
+};
+
+}  // namespace bygone::devices::video

@@ -1,0 +1,157 @@
+#include "devices/video/video.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "spec/video/synthvid.h"
+#include "vmbus/testing/fake_guest.h"
+
+namespace bygone::devices::video {
+namespace {
+
+namespace protocol = spec::synthvid;
+using protocol::MessageType;
+using vmbus::testing::FakeGuest;
+
+constexpr std::uint64_t kVram = 0x100000;
+
+std::vector<std::byte> piped(std::span<const std::byte> message) {
+  const spec::vmbus::PipeHeader pipe{spec::vmbus::kPipeData, static_cast<std::uint32_t>(message.size())};
+  std::vector<std::byte> whole(bytes_of(pipe).begin(), bytes_of(pipe).end());
+  whole.insert(whole.end(), message.begin(), message.end());
+  return whole;
+}
+template <typename T>
+struct Piped {
+  spec::vmbus::PipeHeader pipe;
+  T message;
+};
+
+struct Watcher : ScreenObserver {
+  void mode_changed(const ScreenMode& changed) override { mode = changed; }
+  void damaged(const Rectangle& area) override { areas.push_back(area); }
+  void pointer_shaped(const PointerShape& changed) override { shape = changed; }
+  void pointer_moved(bool, std::int32_t x, std::int32_t) override { pointer_x = x; }
+  ScreenMode mode;
+  std::vector<Rectangle> areas;
+  PointerShape shape;
+  std::int32_t pointer_x = 0;
+};
+
+class VideoTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    video_.set_observer(&watcher_);
+    channel_ = guest_.open(video_);
+  }
+  template <typename T>
+  void send(MessageType type, T message) {
+    message.header = {static_cast<std::uint32_t>(type), static_cast<std::uint32_t>(sizeof message)};
+    channel_->send(piped(bytes_of(message)));
+  }
+  template <typename T>
+  T reply() {
+    const auto packet = channel_->receive();
+    EXPECT_TRUE(packet);
+    return packet ? packet->payload_as<Piped<T>>()->message : T{};
+  }
+  std::uint8_t negotiate(std::uint32_t version) {
+    send(MessageType::kVersionRequest, protocol::VersionRequest{{}, version});
+    return reply<protocol::VersionResponse>().is_accepted;
+  }
+  void set_mode(std::uint32_t width, std::uint32_t height, std::uint32_t pitch) {
+    send(MessageType::kVramLocation, protocol::VramLocation{{}, 5ULL, 1, kVram});
+    EXPECT_EQ(reply<protocol::Ack>().context, 5U);
+    send(MessageType::kSituationUpdate, protocol::SituationUpdate{{}, 6ULL, 1, 1, 0U, 32, width, height, pitch});
+    guest_.run();
+  }
+  FakeGuest guest_;
+  Watcher watcher_;
+  Video video_{guest_.memory(), {}};
+  std::unique_ptr<vmbus::testing::GuestChannel> channel_;
+};
+
+TEST_F(VideoTest, known_versions_are_accepted_and_others_refused) {
+  EXPECT_EQ(negotiate(0x00070003), 0);
+  EXPECT_EQ(negotiate(protocol::kVersion3_2), protocol::kAccepted);
+  EXPECT_EQ(negotiate(protocol::kVersion3_5), protocol::kAcceptedWithVersionExchange);
+}
+
+TEST_F(VideoTest, picture_is_captured_from_guest_memory) {
+  ASSERT_NE(negotiate(protocol::kVersion3_5), 0);
+  EXPECT_EQ(video_.capture().error().code, ErrorCode::kNotFound);
+  set_mode(64, 48, 300);
+  EXPECT_EQ(watcher_.mode.width, 64U);
+  ASSERT_TRUE(guest_.memory().write_object<std::uint32_t>({kVram + 2 * 300 + 3 * 4}, 0x00ABCDEF));
+  const Picture picture = video_.capture().value();
+  EXPECT_EQ(picture.pixels[2 * 64 + 3], 0x00ABCDEFU);
+}
+
+TEST_F(VideoTest, mode_outside_memory_takes_the_channel) {
+  ASSERT_NE(negotiate(protocol::kVersion3_5), 0);
+  set_mode(16000, 16000, 64000);
+  EXPECT_TRUE(channel_->failure());
+  EXPECT_EQ(video_.mode().width, 0U);
+}
+
+TEST_F(VideoTest, damage_is_clipped_to_the_mode) {
+  ASSERT_NE(negotiate(protocol::kVersion3_5), 0);
+  set_mode(64, 48, 256);
+  struct {
+    protocol::Header header;
+    std::uint8_t output = 0, count = 2;
+    protocol::Rectangle areas[2] = {{static_cast<std::uint32_t>(-5), 1U, 9999U, 4U}, {9U, 9U, 9U, 9U}};
+  } dirt;
+  send(MessageType::kDirt, dirt);
+  guest_.run();
+  ASSERT_EQ(watcher_.areas.size(), 1U);
+  EXPECT_EQ(watcher_.areas[0].left, 0);
+  EXPECT_EQ(watcher_.areas[0].right, 64);
+}
+
+TEST_F(VideoTest, dirt_with_too_few_rectangles_takes_the_channel) {
+  ASSERT_NE(negotiate(protocol::kVersion3_5), 0);
+  send(MessageType::kDirt, protocol::Dirt{{}, 0, 200});
+  guest_.run();
+  EXPECT_TRUE(channel_->failure());
+}
+
+TEST_F(VideoTest, resolutions_begin_with_the_preferred_one_and_keep_the_guests_bound) {
+  ASSERT_NE(negotiate(protocol::kVersion3_5), 0);
+  video_.prefer({1366, 768});
+  send(MessageType::kResolutionRequest, protocol::ResolutionRequest{{}, 4});
+  struct Response {
+    protocol::ResolutionResponse head;
+    protocol::Resolution list[4];
+  };
+  const auto response = reply<Response>();
+  EXPECT_EQ(response.head.count, 4);
+  EXPECT_EQ(response.list[response.head.default_index].width, 1366);
+}
+
+TEST_F(VideoTest, pointer_shape_is_put_together_from_its_parts) {
+  ASSERT_NE(negotiate(protocol::kVersion3_5), 0);
+  struct {
+    protocol::PointerShape shape{{}, 0, 1, 2U, 2U, 1U, 1U};
+    std::uint8_t data[16] = {1, 2, 3};
+  } message;
+  message.shape.header = {8U, static_cast<std::uint32_t>(sizeof message)};
+  channel_->send(piped(bytes_of(message)));
+  guest_.run();
+  EXPECT_EQ(watcher_.shape.data.size(), 16U);
+  EXPECT_EQ(watcher_.shape.hot_x, 1U);
+}
+
+TEST_F(VideoTest, saved_state_keeps_the_mode) {
+  ASSERT_NE(negotiate(protocol::kVersion3_5), 0);
+  set_mode(64, 48, 256);
+  const auto state = video_.save().value();
+  Video other(guest_.memory(), {});
+  ASSERT_TRUE(other.restore(state));
+  EXPECT_EQ(other.mode(), video_.mode());
+  EXPECT_FALSE(other.restore(nlohmann::json::array()));
+}
+
+}  // namespace
+}  // namespace bygone::devices::video

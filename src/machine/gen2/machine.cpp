@@ -1,0 +1,70 @@
+#include "machine/gen2/machine.h"
+
+#include <thread>
+
+#include "machine/gen2/boot.h"
+#include "machine/gen2/parts.h"
+
+namespace bygone::machine::gen2 {
+
+Result<std::unique_ptr<Machine>> Machine::create(MachineOptions options) {
+  BYGONE_ASSIGN(auto parts, Parts::create(std::move(options)));
+  return std::unique_ptr<Machine>(new Machine(std::move(parts)));
+}
+
+Machine::Machine(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Machine::~Machine() {
+  if (parts_->loop_thread.joinable()) {
+    parts_->end({MachineEnd::Reason::kStopped, {}});
+    parts_->loop->stop();
+    parts_->loop_thread.join();
+  }
+  parts_->runner->stop();
+  parts_->timers.pause();
+}
+
+Result<void> Machine::start() {
+  BYGONE_CHECK(parts_->load_boot_state());
+  parts_->loop_thread = std::thread([this] { parts_->loop->run(); });
+  parts_->runner->start();
+  parts_->runner->resume();
+  return {};
+}
+
+void Machine::pause() {
+  const std::lock_guard lock(parts_->control_mutex);
+  parts_->runner->pause();
+  parts_->timers.pause();
+}
+
+void Machine::resume() {
+  const std::lock_guard lock(parts_->control_mutex);
+  if (parts_->has_ended()) return;
+  parts_->timers.resume();
+  parts_->runner->resume();
+}
+
+Result<void> Machine::reset() { return parts_->reset(); }
+
+void Machine::power_off() { parts_->end({MachineEnd::Reason::kStopped, {}}); }
+
+void Machine::request_shutdown() { parts_->power->press_power_button(); }
+
+MachineEnd Machine::wait() {
+  std::unique_lock lock(parts_->end_mutex);
+  parts_->ended.wait(lock, [this] { return parts_->machine_end.has_value(); });
+  return *parts_->machine_end;
+}
+
+std::optional<MachineEnd> Machine::wait_for(std::chrono::milliseconds limit) {
+  std::unique_lock lock(parts_->end_mutex);
+  parts_->ended.wait_for(lock, limit, [this] { return parts_->machine_end.has_value(); });
+  return parts_->machine_end;
+}
+
+nlohmann::json Machine::inspect() { return parts_->inspect(); }
+memory::GuestMemory& Machine::guest_memory() { return parts_->memory; }
+cpu::Partition& Machine::partition() { return *parts_->partition; }
+
+}  // namespace bygone::machine::gen2

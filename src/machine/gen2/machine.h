@@ -1,0 +1,112 @@
+// A Generation 2 machine: its memory, processors, hypervisor, chipset and bus, put together from MachineOptions and run.
+//
+//   create() → start() → … pause()/resume()/reset() … → power_off() or the guest does → wait()
+//
+// The vCPU threads belong to the Runner, slow devices to the event loop's thread, timers to the timer service's. A guest's wish that
+// stops processors (reset, power off, a crash) is carried out on the event loop, so that no processor waits for itself.
+//
+// Threading: the public calls from any thread but the machine's own; they serialise.
+#pragma once
+
+#include <condition_variable>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "cpu/partition.h"
+#include "disk/block_device.h"
+#include "firmware/entry_state.h"
+#include "machine/gen2/memory_map.h"
+#include "support/log.h"
+#include "support/result.h"
+
+namespace bygone::machine::gen2 {
+
+/// Boots a Linux kernel without firmware.
+struct DirectBoot {
+  std::filesystem::path kernel;
+  std::filesystem::path initrd;  ///< empty: none
+  std::string command_line;
+};
+
+/// Boots through UEFI firmware.
+struct FirmwareBoot {
+  std::filesystem::path image;
+  std::filesystem::path variables;  ///< where UEFI variables are kept; empty: they end with the process
+};
+
+/// Where a COM port's bytes go.
+struct SerialOptions {
+  enum class Kind { kNone, kNull, kConsole, kFile, kPty, kSocket };
+  Kind kind = Kind::kNone;
+  std::string path;             ///< kFile, kSocket
+  int input = -1, output = -1;  ///< kConsole: descriptors that outlive the machine; input -1: none
+};
+
+/// Which Windows-or-Linux facts the machine shows its guest.
+enum class GuestProfile { kLinux, kWindows, kLegacyWindows };
+
+struct DiskOptions {
+  std::unique_ptr<disk::BlockDevice> device;
+  bool is_dvd = false;
+};
+
+struct MachineOptions {
+  cpu::Engine* engine = nullptr;
+  std::uint32_t processors = 1;
+  std::uint64_t memory_bytes = 1ULL << 30;
+  bool use_huge_pages = false;
+  GuestProfile profile = GuestProfile::kLinux;
+  std::variant<DirectBoot, FirmwareBoot> boot;
+  SerialOptions com1, com2;
+  std::vector<DiskOptions> disks;
+  std::uint64_t code_cache_bytes = 128ULL << 20;
+  Log log;
+};
+
+/// How a machine came to its end.
+struct MachineEnd {
+  enum class Reason { kPoweredOff, kCrashed, kEngineFailed, kStopped };
+  Reason reason = Reason::kPoweredOff;
+  std::string detail;  ///< a crash's record, an engine's error
+};
+
+class Machine {
+ public:
+  /// Errors: what stands in the way, with what to do about it.
+  [[nodiscard]] static Result<std::unique_ptr<Machine>> create(MachineOptions options);
+  ~Machine();
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+
+  [[nodiscard]] Result<void> start();
+  void pause();
+  void resume();
+  [[nodiscard]] Result<void> reset();
+  /// Pulls the plug.
+  void power_off();
+  /// Presses the power button.
+  void request_shutdown();
+
+  /// Waits until the machine has ended.
+  [[nodiscard]] MachineEnd wait();
+  /// The same with a limit; nullopt: still running.
+  [[nodiscard]] std::optional<MachineEnd> wait_for(std::chrono::milliseconds limit);
+
+  /// The live state of every part.
+  [[nodiscard]] nlohmann::json inspect();
+  [[nodiscard]] memory::GuestMemory& guest_memory();
+  [[nodiscard]] cpu::Partition& partition();
+
+ private:
+  struct Parts;
+  explicit Machine(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace bygone::machine::gen2

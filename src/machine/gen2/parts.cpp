@@ -1,0 +1,128 @@
+#include "machine/gen2/parts.h"
+
+#include "chipset/local_apic/local_apic.h"
+#include "machine/gen2/cpu_model.h"
+
+namespace bygone::machine::gen2 {
+
+Result<std::unique_ptr<Machine::Parts>> Machine::Parts::create(MachineOptions given) {
+  if (given.processors == 0 || given.processors > kMaximumProcessors) {
+    return fail(ErrorCode::kInvalidArgument, "a machine has 1 to {} processors, not {}", kMaximumProcessors, given.processors);
+  }
+  auto parts = std::make_unique<Parts>(std::move(given));
+  BYGONE_ASSIGN(parts->boot_image, read_boot_image(parts->options.boot));
+  BYGONE_ASSIGN(parts->loop, EventLoop::create());
+  BYGONE_CHECK(parts->create_memory());
+  BYGONE_CHECK(parts->create_processors());
+  BYGONE_CHECK(parts->create_chipset());
+  BYGONE_CHECK(parts->create_firmware());
+  parts->attach_devices();
+  Parts* self = parts.get();
+  parts->runner = std::make_unique<Runner>(
+      *parts->partition, parts->options.processors, [self](cpu::VpIndex vp, cpu::Exit& exit) { return self->handle_exit(vp, exit); },
+      [self](cpu::VpIndex vp, const Error& error) {
+        self->end({MachineEnd::Reason::kEngineFailed, fmt::format("processor {}: {}", vp.value, error.text())});
+      });
+  return parts;
+}
+
+Result<void> Machine::Parts::create_memory() {
+  BYGONE_ASSIGN(layout, lay_out_memory(options.memory_bytes));
+  const auto hint = options.use_huge_pages ? memory::PageSizeHint::kHuge : memory::PageSizeHint::kNormal;
+  for (const AddressRange& range : layout.ram) BYGONE_CHECK(memory.add_ram({range.base}, range.size, hint));
+  // The window where guests put their framebuffer is backed throughout: wherever in it they put one, it is memory.
+  return memory.add_ram({kLowMmioWindow.base}, kLowMmioWindow.size);
+}
+
+Result<void> Machine::Parts::create_processors() {
+  BYGONE_ASSIGN(const cpu::CpuidTable engine_table, options.engine->supported_cpuid());
+  cpu::PartitionOptions partition_options;
+  partition_options.memory = &memory;
+  partition_options.vcpu_count = options.processors;
+  partition_options.cpuid = make_machine_cpuid(engine_table, options.processors);
+  partition_options.local_apics = chipset::local_apic_factory(timers);
+  partition_options.code_cache_bytes = options.code_cache_bytes;
+  partition_options.log = log.part("cpu");
+  BYGONE_ASSIGN(partition, options.engine->create_partition(std::move(partition_options)));
+  return {};
+}
+
+Result<void> Machine::Parts::create_chipset() {
+  io_apic = std::make_unique<chipset::IoApic>([this](const cpu::InterruptRequest& request) { partition->request_interrupt(request); });
+  power = std::make_unique<chipset::PowerManagement>(
+      timers, io_apic->line(kSciInterrupt),
+      chipset::PowerManagement::Callbacks{.sleep = [this](chipset::SleepState) { end({MachineEnd::Reason::kPoweredOff, {}}); },
+                                          .reset = [this] { request_reset(); }});
+  rtc = std::make_unique<chipset::Rtc>(timers, io_apic->line(kRtcInterrupt));
+  generation = std::make_unique<chipset::GenerationCounter>(memory, [this] { power->raise(chipset::GeneralEvent::kGenerationId); });
+  BYGONE_CHECK(create_serial(options.com1, kCom1Ports, kCom1Interrupt, com1_backend, com1));
+  return create_serial(options.com2, kCom2Ports, kCom2Interrupt, com2_backend, com2);
+}
+
+Result<void> Machine::Parts::create_serial(const SerialOptions& serial, std::uint16_t base, unsigned pin,
+                                           std::unique_ptr<chipset::CharBackend>& backend, std::unique_ptr<chipset::SerialPort>& port) {
+  switch (serial.kind) {
+    case SerialOptions::Kind::kNone: return {};
+    case SerialOptions::Kind::kNull: break;
+    case SerialOptions::Kind::kConsole: {
+      BYGONE_ASSIGN(backend, chipset::create_console_backend(*loop, serial.input, serial.output));
+      break;
+    }
+    case SerialOptions::Kind::kFile: {
+      BYGONE_ASSIGN(backend, chipset::create_file_backend(serial.path));
+      break;
+    }
+    case SerialOptions::Kind::kPty: {
+      std::string path;
+      BYGONE_ASSIGN(backend, chipset::create_pty_backend(*loop, path));
+      log.info("serial port {:#x} is {}", base, path);
+      break;
+    }
+    case SerialOptions::Kind::kSocket: {
+      BYGONE_ASSIGN(backend, chipset::create_socket_backend(*loop, serial.path));
+      break;
+    }
+  }
+  port = std::make_unique<chipset::SerialPort>(base, io_apic->line(pin), backend.get());
+  return {};
+}
+
+Result<void> Machine::Parts::create_firmware() {
+  if (const auto* boot = std::get_if<FirmwareBoot>(&options.boot); boot != nullptr && !boot->variables.empty()) {
+    BYGONE_ASSIGN(variables, firmware::VariableStore::open(boot->variables));
+  }
+  firmware::HelperPorts::Events events;
+  events.boot_finalized = [this] { log.info("the firmware hands over to the operating system's loader"); };
+  events.generation_id_placed = [this](std::uint64_t address) {
+    if (auto placed = generation->place({address}); !placed) log.warning("generation id: {}", placed.error().text());
+  };
+  helper_ports = std::make_unique<firmware::HelperPorts>(memory, variables, std::move(events), log.part("firmware"));
+  helper_device = std::make_unique<HelperPortDevice>(*helper_ports);
+  return {};
+}
+
+void Machine::Parts::attach_devices() {
+  ports.attach(kHelperPorts, kHelperPortCount, *helper_device);
+  ports.attach(kRtcPorts, kRtcPortCount, *rtc);
+  ports.attach(kPowerPorts, kPowerPortCount, *power);
+  if (com1) ports.attach(kCom1Ports, kComPortCount, *com1);
+  if (com2) ports.attach(kCom2Ports, kComPortCount, *com2);
+  mmio.attach(kIoApicBase, kIoApicSize, *io_apic);
+}
+
+firmware::AcpiMachine Machine::Parts::acpi_machine() const {
+  firmware::AcpiMachine acpi;
+  acpi.processor_count = options.processors;
+  acpi.ram = layout.ram;
+  acpi.low_mmio = kLowMmioWindow;
+  acpi.high_mmio = layout.high_mmio;
+  acpi.io_apic_address = kIoApicBase;
+  acpi.local_apic_address = kLocalApicBase;
+  acpi.has_com1 = com1 != nullptr;
+  acpi.has_com2 = com2 != nullptr;
+  acpi.com1_is_console = options.com1.kind == SerialOptions::Kind::kConsole;
+  acpi.pcat_compatible = options.profile == GuestProfile::kLegacyWindows;
+  return acpi;
+}
+
+}  // namespace bygone::machine::gen2

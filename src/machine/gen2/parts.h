@@ -1,0 +1,95 @@
+// The parts of a Generation 2 machine and how they hang together. Only the machine's own files include this.
+//
+// Order of members is order of construction: what is declared later may refer to what is declared earlier.
+// Locks: control_mutex (lifecycle) is taken before everything else, never from a vCPU's thread; end_mutex is a leaf.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "chipset/char_backend.h"
+#include "chipset/generation_counter.h"
+#include "chipset/io_apic.h"
+#include "chipset/power_management.h"
+#include "chipset/rtc.h"
+#include "chipset/serial.h"
+#include "firmware/uefi/helper_ports.h"
+#include "machine/gen2/boot.h"
+#include "machine/gen2/bus.h"
+#include "machine/gen2/machine.h"
+#include "machine/gen2/runner.h"
+#include "support/event_loop.h"
+#include "support/timer_service.h"
+
+namespace bygone::machine::gen2 {
+
+/// Makes firmware's helper ports a device on the bus.
+class HelperPortDevice final : public chipset::PortDevice {
+ public:
+  explicit HelperPortDevice(firmware::HelperPorts& ports) : ports_(ports) {}
+  [[nodiscard]] std::uint32_t read_port(std::uint16_t port, std::uint8_t size) override { return ports_.read(port, size); }
+  void write_port(std::uint16_t port, std::uint8_t size, std::uint32_t value) override { ports_.write(port, size, value); }
+
+ private:
+  firmware::HelperPorts& ports_;
+};
+
+struct Machine::Parts {
+  [[nodiscard]] static Result<std::unique_ptr<Parts>> create(MachineOptions options);
+  explicit Parts(MachineOptions given) : options(std::move(given)), log(options.log), ports(log.part("ports")), mmio(log.part("mmio")) {}
+
+  // Construction, in this order.
+  [[nodiscard]] Result<void> create_memory();
+  [[nodiscard]] Result<void> create_processors();
+  [[nodiscard]] Result<void> create_chipset();
+  [[nodiscard]] Result<void> create_serial(const SerialOptions& serial, std::uint16_t base, unsigned pin,
+                                           std::unique_ptr<chipset::CharBackend>& backend, std::unique_ptr<chipset::SerialPort>& port);
+  [[nodiscard]] Result<void> create_firmware();
+  void attach_devices();
+
+  // Running.
+  [[nodiscard]] Result<void> load_boot_state();
+  [[nodiscard]] bool handle_exit(cpu::VpIndex vp, cpu::Exit& exit);
+  void answer_msr(cpu::VpIndex vp, cpu::MsrExit& exit);
+  [[nodiscard]] Result<void> reset();
+  /// From any thread, vCPUs' included: does the work later on the loop.
+  void request_reset();
+  void end(MachineEnd how);
+  [[nodiscard]] bool has_ended();
+  [[nodiscard]] nlohmann::json inspect();
+  [[nodiscard]] firmware::AcpiMachine acpi_machine() const;
+
+  MachineOptions options;
+  Log log;
+  MemoryLayout layout;
+  memory::GuestMemory memory;
+  std::unique_ptr<EventLoop> loop;
+  ThreadTimerService timers;
+  PortBus ports;
+  MmioBus mmio;
+  BootImage boot_image;
+  Guid system_id = Guid::random();
+
+  std::unique_ptr<cpu::Partition> partition;
+  std::unique_ptr<chipset::IoApic> io_apic;
+  std::unique_ptr<chipset::PowerManagement> power;
+  std::unique_ptr<chipset::Rtc> rtc;
+  std::unique_ptr<chipset::CharBackend> com1_backend, com2_backend;
+  std::unique_ptr<chipset::SerialPort> com1, com2;
+  std::unique_ptr<chipset::GenerationCounter> generation;
+  firmware::VariableStore variables;
+  std::unique_ptr<firmware::HelperPorts> helper_ports;
+  std::unique_ptr<HelperPortDevice> helper_device;
+
+  std::unique_ptr<Runner> runner;
+  std::thread loop_thread;
+  std::mutex control_mutex;
+  std::mutex end_mutex;
+  std::condition_variable ended;
+  std::optional<MachineEnd> machine_end;  // guarded by end_mutex
+};
+
+}  // namespace bygone::machine::gen2

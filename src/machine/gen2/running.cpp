@@ -1,0 +1,98 @@
+// A machine at work: exits, resets, its end.
+#include "firmware/uefi/image.h"
+#include "machine/gen2/parts.h"
+
+namespace bygone::machine::gen2 {
+
+Result<void> Machine::Parts::load_boot_state() {
+  BYGONE_ASSIGN(const firmware::EntryState entry, place_boot_image(memory, boot_image, acpi_machine(), system_id));
+  for (std::uint32_t i = 0; i < options.processors; ++i) BYGONE_CHECK(partition->vcpu({i}).reset());
+  cpu::Vcpu& boot_processor = partition->vcpu({0});
+  BYGONE_ASSIGN(cpu::VcpuState state, boot_processor.save_state());
+  state.general = entry.general;
+  state.system = entry.system;
+  state.events.activity = cpu::ActivityState::kRunning;
+  for (const cpu::MsrValue& msr : firmware::uefi_entry_msrs()) {
+    const auto same = std::ranges::find(state.msrs, msr.index, &cpu::MsrValue::index);
+    if (same != state.msrs.end()) same->value = msr.value;
+  }
+  return boot_processor.restore_state(state);
+}
+
+bool Machine::Parts::handle_exit(cpu::VpIndex vp, cpu::Exit& exit) {
+  if (auto* port = std::get_if<cpu::PortExit>(&exit)) {
+    ports.handle(*port);
+  } else if (auto* access = std::get_if<cpu::MmioExit>(&exit)) {
+    mmio.handle(*access);
+  } else if (auto* msr = std::get_if<cpu::MsrExit>(&exit)) {
+    answer_msr(vp, *msr);
+  } else if (auto* call = std::get_if<cpu::HypercallExit>(&exit)) {
+    call->fault = true;
+  } else if (const auto* eoi = std::get_if<cpu::IoApicEoiExit>(&exit)) {
+    io_apic->end_of_interrupt(eoi->vector);
+  } else if (std::holds_alternative<cpu::ShutdownExit>(exit)) {
+    end({MachineEnd::Reason::kCrashed, fmt::format("processor {} stopped with a triple fault", vp.value)});
+    return false;
+  } else if (const auto* broken = std::get_if<cpu::UnrecoverableExit>(&exit)) {
+    end({MachineEnd::Reason::kEngineFailed, broken->dump});
+    return false;
+  }
+  return true;
+}
+
+void Machine::Parts::answer_msr(cpu::VpIndex, cpu::MsrExit& exit) {
+  exit.fault = true;
+  log.debug("the guest {} unknown MSR {:#x}", exit.is_write ? "wrote" : "read", exit.index);
+}
+
+void Machine::Parts::request_reset() {
+  runner->request_pause();
+  loop->post([this] {
+    if (auto outcome = reset(); !outcome) end({MachineEnd::Reason::kEngineFailed, outcome.error().text()});
+  });
+}
+
+Result<void> Machine::Parts::reset() {
+  const std::lock_guard lock(control_mutex);
+  if (has_ended()) return {};
+  runner->pause();
+  timers.pause();
+  chipset::Savable* const devices[] = {io_apic.get(), power.get(), rtc.get(), generation.get(), com1.get(), com2.get()};
+  for (chipset::Savable* device : devices) {
+    if (device != nullptr) device->reset();
+  }
+  helper_ports->reset();
+  BYGONE_CHECK(load_boot_state());
+  timers.resume();
+  runner->resume();
+  return {};
+}
+
+void Machine::Parts::end(MachineEnd how) {
+  runner->request_pause();
+  const std::lock_guard lock(end_mutex);
+  if (!machine_end) machine_end = std::move(how);
+  ended.notify_all();
+}
+
+bool Machine::Parts::has_ended() {
+  const std::lock_guard lock(end_mutex);
+  return machine_end.has_value();
+}
+
+nlohmann::json Machine::Parts::inspect() {
+  nlohmann::json tree = {
+      {"memory_bytes", options.memory_bytes},
+      {"processors", options.processors},
+      {"running", !runner->is_paused()},
+      {"cpu", nlohmann::json::parse(partition->inspect(), nullptr, false)},
+      {"io_apic", io_apic->inspect()},
+      {"power", power->inspect()},
+      {"rtc", rtc->inspect()},
+  };
+  if (com1) tree["com1"] = com1->inspect();
+  if (com2) tree["com2"] = com2->inspect();
+  return tree;
+}
+
+}  // namespace bygone::machine::gen2

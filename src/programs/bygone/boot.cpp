@@ -1,0 +1,118 @@
+// `bygone boot`: runs a machine without a definition, its console on the terminal.
+#include <unistd.h>
+
+#include <csignal>
+
+#include "disk/open.h"
+#include "machine/engine_choice.h"
+#include "machine/gen2/machine.h"
+#include "programs/bygone/commands.h"
+#include "programs/bygone/terminal_console.h"
+#include "support/size_text.h"
+
+namespace bygone::programs {
+namespace {
+
+namespace gen2 = machine::gen2;
+
+struct BootArguments {
+  std::string kernel, initrd, append, firmware, variables;
+  std::string memory = "1G";
+  std::uint32_t processors = 1;
+  std::string engine = "auto";
+  std::vector<std::string> disks, dvds;
+  std::string com2;
+  bool verbose = false;
+};
+
+Result<gen2::SerialOptions> parse_serial(const std::string& text) {
+  using Kind = gen2::SerialOptions::Kind;
+  const std::size_t colon = text.find(':');
+  const std::string kind = text.substr(0, colon), path = colon == std::string::npos ? "" : text.substr(colon + 1);
+  if (text.empty() || text == "none") return gen2::SerialOptions{};
+  if (text == "null") return gen2::SerialOptions{Kind::kNull, {}, -1, -1};
+  if (text == "pty") return gen2::SerialOptions{Kind::kPty, {}, -1, -1};
+  if (kind == "file" && !path.empty()) return gen2::SerialOptions{Kind::kFile, path, -1, -1};
+  if (kind == "socket" && !path.empty()) return gen2::SerialOptions{Kind::kSocket, path, -1, -1};
+  return fail(ErrorCode::kInvalidArgument, "\"{}\" is not a serial port; use none, null, pty, file:PATH or socket:PATH", text);
+}
+
+Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::Engine& engine, const Log& log) {
+  gen2::MachineOptions options;
+  options.engine = &engine;
+  options.processors = arguments.processors;
+  BYGONE_ASSIGN(options.memory_bytes, parse_size(arguments.memory));
+  options.log = log;
+  if (!arguments.firmware.empty()) {
+    options.boot = gen2::FirmwareBoot{arguments.firmware, arguments.variables};
+  } else if (!arguments.kernel.empty()) {
+    options.boot = gen2::DirectBoot{arguments.kernel, arguments.initrd, arguments.append};
+  } else {
+    return std::unexpected(Error{ErrorCode::kInvalidArgument, "there is nothing to boot", "Give --kernel or --firmware"});
+  }
+  for (const auto* list : {&arguments.disks, &arguments.dvds}) {
+    for (const std::string& path : *list) {
+      disk::OpenOptions open;
+      open.read_only = list == &arguments.dvds;
+      BYGONE_ASSIGN(auto device, disk::open_disk(path, open));
+      options.disks.push_back({std::move(device), open.read_only});
+    }
+  }
+  BYGONE_ASSIGN(options.com2, parse_serial(arguments.com2));
+  return options;
+}
+
+Result<void> explain(const gen2::MachineEnd& end) {
+  using Reason = gen2::MachineEnd::Reason;
+  switch (end.reason) {
+    case Reason::kPoweredOff:
+    case Reason::kStopped: return {};
+    case Reason::kCrashed: return fail(ErrorCode::kIo, "the guest crashed: {}", end.detail);
+    case Reason::kEngineFailed: return fail(ErrorCode::kInternal, "the processor engine failed: {}", end.detail);
+  }
+  return {};
+}
+
+Result<void> boot(const BootArguments& arguments, CommandContext& context) {
+  const Log log = Log::to_standard_error(arguments.verbose ? LogLevel::kDebug : LogLevel::kWarning);
+  BYGONE_ASSIGN(const auto engine, machine::choose_engine(arguments.engine, log));
+  BYGONE_ASSIGN(gen2::MachineOptions options, make_options(arguments, *engine, log));
+  std::atomic<bool> quits = false;
+  BYGONE_ASSIGN(const auto console, TerminalConsole::create([&] { quits = true; }));
+  options.com1 = {gen2::SerialOptions::Kind::kConsole, {}, console->input(), STDOUT_FILENO};
+  BYGONE_ASSIGN(const auto machine, gen2::Machine::create(std::move(options)));
+  BYGONE_CHECK(machine->start());
+  for (;;) {
+    if (const auto end = machine->wait_for(std::chrono::milliseconds(100))) return explain(*end);
+    if (quits || context.is_cancelled()) machine->power_off();
+  }
+}
+
+}  // namespace
+
+void add_boot_command(CLI::App& root, CommandContext& context) {
+  auto arguments = std::make_shared<BootArguments>();
+  CLI::App* command = root.add_subcommand("boot", "Run a machine without a definition, its console on this terminal");
+  command->add_option("--kernel", arguments->kernel, "A Linux kernel (bzImage) to start without firmware")->type_name("FILE");
+  command->add_option("--initrd", arguments->initrd, "Its initial RAM disk")->type_name("FILE");
+  command->add_option("--append", arguments->append, "Its command line")->type_name("TEXT");
+  command->add_option("--firmware", arguments->firmware, "A Generation 2 UEFI firmware image to start")->type_name("FILE");
+  command->add_option("--variables", arguments->variables, "Where UEFI variables are kept")->type_name("FILE");
+  command->add_option("--memory", arguments->memory, "Memory, such as 512M or 2G")->capture_default_str()->type_name("SIZE");
+  command->add_option("--cpus", arguments->processors, "Processors, 1 to 64")->capture_default_str()->type_name("COUNT");
+  command->add_option("--engine", arguments->engine, "What runs the processors")
+      ->check(CLI::IsMember({"auto", "kvm", "software"}))
+      ->capture_default_str();
+  command->add_option("--disk", arguments->disks, "A disk image; may be repeated")->type_name("FILE");
+  command->add_option("--dvd", arguments->dvds, "A DVD image; may be repeated")->type_name("FILE");
+  command->add_option("--com2", arguments->com2, "The second serial port: none, null, pty, file:PATH or socket:PATH")->type_name("PORT");
+  command->add_flag("--verbose", arguments->verbose, "Say more on standard error");
+  add_examples(*command, {{"Start a kernel with an initial RAM disk",
+                           "bygone boot --kernel /boot/vmlinuz-6.1.0-18-cloud-amd64 --initrd /boot/initrd.img-6.1.0-18-cloud-amd64 "
+                           "--append \"console=ttyS0\""},
+                          {"Start an installed disk through UEFI", "bygone boot --firmware bygone.fd --disk debian.vhdx --memory 2G --cpus 2"},
+                          {"Leave the console", "press Ctrl-A, then x"}});
+  command->callback([arguments, &context] { context.finish(boot(*arguments, context)); });
+}
+
+}  // namespace bygone::programs
