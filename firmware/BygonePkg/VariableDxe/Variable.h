@@ -1,0 +1,128 @@
+/** @file
+  The two stores behind the variable services. Both live in runtime memory and work before and after
+  SetVirtualAddressMap; the operating system serializes runtime calls (UEFI 2.10, 8.1).
+
+  SPDX-License-Identifier: Apache-2.0
+**/
+#ifndef BYGONE_VARIABLE_H_
+#define BYGONE_VARIABLE_H_
+
+#include <Uefi.h>
+#include <Library/BaseLib.h>
+#include <Library/BaseMemoryLib.h>
+#include <Library/DebugLib.h>
+#include <Library/UefiBootServicesTableLib.h>
+#include <Library/UefiRuntimeLib.h>
+#include <Library/UefiRuntimeServicesTableLib.h>
+
+#define MAXIMUM_NAME_BYTES  SIZE_2KB
+#define MAXIMUM_DATA_BYTES  SIZE_32KB
+
+// Host.c: non-volatile variables, by the helper port.
+
+EFI_STATUS
+HostStoreStart (
+  VOID
+  );
+
+/// FALSE on a host without a store: then all variables are volatile in fact.
+BOOLEAN
+HostStorePresent (
+  VOID
+  );
+
+VOID
+HostStoreConvert (
+  VOID
+  );
+
+VOID
+HostStoreEnterRuntime (
+  VOID
+  );
+
+EFI_STATUS
+HostGet (
+  IN     CONST CHAR16    *Name,
+  IN     CONST EFI_GUID  *Vendor,
+  OUT    UINT32          *Attributes OPTIONAL,
+  IN OUT UINTN           *DataBytes,
+  OUT    VOID            *Data OPTIONAL
+  );
+
+EFI_STATUS
+HostSet (
+  IN CONST CHAR16    *Name,
+  IN CONST EFI_GUID  *Vendor,
+  IN UINT32          Attributes,
+  IN UINTN           DataBytes,
+  IN CONST VOID      *Data
+  );
+
+EFI_STATUS
+HostFirstName (
+  IN OUT UINTN     *NameBytes,
+  OUT    CHAR16    *Name,
+  OUT    EFI_GUID  *Vendor
+  );
+
+EFI_STATUS
+HostNextName (
+  IN OUT UINTN     *NameBytes,
+  IN OUT CHAR16    *Name,
+  IN OUT EFI_GUID  *Vendor
+  );
+
+EFI_STATUS
+HostQuery (
+  IN  UINT32  Attributes,
+  OUT UINT64  *Maximum,
+  OUT UINT64  *Remaining,
+  OUT UINT64  *LargestVariable
+  );
+
+// Volatile.c: variables that end with the boot.
+
+EFI_STATUS
+VolatileStoreStart (
+  VOID
+  );
+
+VOID
+VolatileStoreConvert (
+  VOID
+  );
+
+EFI_STATUS
+VolatileGet (
+  IN     CONST CHAR16    *Name,
+  IN     CONST EFI_GUID  *Vendor,
+  OUT    UINT32          *Attributes OPTIONAL,
+  IN OUT UINTN           *DataBytes,
+  OUT    VOID            *Data OPTIONAL
+  );
+
+EFI_STATUS
+VolatileSet (
+  IN CONST CHAR16    *Name,
+  IN CONST EFI_GUID  *Vendor,
+  IN UINT32          Attributes,
+  IN UINTN           DataBytes,
+  IN CONST VOID      *Data
+  );
+
+EFI_STATUS
+VolatileNextName (
+  IN OUT UINTN     *NameBytes,
+  IN OUT CHAR16    *Name,
+  IN OUT EFI_GUID  *Vendor
+  );
+
+EFI_STATUS
+VolatileQuery (
+  OUT UINT64  *Maximum,
+  OUT UINT64  *Remaining,
+  OUT UINT64  *LargestVariable
+  );
+
+#endif
