@@ -11,6 +11,7 @@ std::unique_ptr<CLI::App> describe_program(CommandContext& context) {
   root->require_subcommand(1);
   add_boot_command(*root, context);
   add_disk_command(*root, context);
+  add_engine_command(*root, context);
   add_completion_command(*root, context);
   add_man_command(*root, context);
   add_examples(*root, {{"Make a disk that grows to 40 GiB", "bygone disk create xp.vhdx 40G"},

@@ -9,6 +9,7 @@ namespace bygone::programs {
 
 void add_boot_command(CLI::App& root, CommandContext& context);
 void add_disk_command(CLI::App& root, CommandContext& context);
+void add_engine_command(CLI::App& root, CommandContext& context);
 void add_completion_command(CLI::App& root, CommandContext& context);
 void add_man_command(CLI::App& root, CommandContext& context);
 

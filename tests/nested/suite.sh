@@ -1,0 +1,13 @@
+#!/bin/sh
+# Runs inside the nested machine: everything that needs a real KVM. Each part says its name, so that a failure has one.
+failed=0
+part() {
+  name=$1; shift
+  echo "== $name"
+  "$@" || { echo "nested: $name failed with status $?"; failed=1; }
+}
+engine_is_usable() { ./bygone engine --fresh | tee /tmp/engine.txt; grep -q "^kvm: usable" /tmp/engine.txt; }
+
+part "bygone engine finds KVM usable" engine_is_usable
+part "test guests on KVM" ./guest_runner --engine kvm --emulated-processor "$@"
+exit $failed
