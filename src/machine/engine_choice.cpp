@@ -1,12 +1,14 @@
 #include "machine/engine_choice.h"
 
 #include "cpu/kvm/engine.h"
+#include "cpu/translator/engine.h"
 
 namespace bygone::machine {
 
 std::vector<std::unique_ptr<cpu::Engine>> create_engines() {
   std::vector<std::unique_ptr<cpu::Engine>> engines;
   engines.push_back(cpu::kvm::create_engine());
+  engines.push_back(cpu::translator::create_engine());
   return engines;
 }
 

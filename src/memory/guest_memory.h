@@ -95,6 +95,8 @@ class GuestMemory {
     virtual void host_wrote(Gpa address, std::uint64_t length) = 0;
   };
   void add_write_observer(WriteObserver& observer) { observers_.push_back(&observer); }
+  /// After the machine stopped, before the observer goes.
+  void remove_write_observer(WriteObserver& observer) { std::erase(observers_, &observer); }
 
  private:
   [[nodiscard]] const Slot* find(Gpa address) const;

@@ -26,6 +26,14 @@ class PhysicalMemory {
     }
     return {};
   }
+  /// The dense index of the RAM page at a host address inside of RAM.
+  [[nodiscard]] std::uint64_t ram_page_of(const std::uint8_t* host) const {
+    for (std::size_t i = 0; i < count_; ++i) {
+      const auto offset = static_cast<std::uint64_t>(host - ranges_[i].host);
+      if (offset < ranges_[i].size) return ranges_[i].first_page + (offset >> 12);
+    }
+    return 0;
+  }
   [[nodiscard]] std::uint64_t ram_pages() const { return ram_pages_; }
 
  private:

@@ -32,6 +32,7 @@ enum Attention : std::uint32_t {
   kAttentionFlushTlb = 1U << 5,   ///< drop the whole TLB
   kAttentionFlushWrites = 1U << 6,  ///< drop all write tags: some page became code
   kAttentionCodeChanged = 1U << 7,  ///< code was overwritten by another processor or a device: re-check versions
+  kAttentionShutdown = 1U << 8,     ///< a triple fault happened
 };
 inline constexpr std::uint32_t kAttentionRequests = kAttentionFlushTlb | kAttentionFlushWrites | kAttentionCodeChanged;
 
@@ -54,14 +55,25 @@ enum Mode : std::uint32_t {
   kModePrivileged = 1U << 11,  ///< CPL 0
 };
 
+/// The FXSAVE image after FNINIT, with a loadable MXCSR.
+constexpr std::array<std::uint8_t, 512> reset_x87() {
+  std::array<std::uint8_t, 512> image = {};
+  image[0] = 0x7F;   // FCW 0x037F
+  image[1] = 0x03;
+  image[24] = 0x80;  // MXCSR 0x1F80
+  image[25] = 0x1F;
+  return image;
+}
+
 /// A register file of the widest vectors; narrower ones are the low bytes. XSAVE images are made from it.
 struct alignas(64) VectorState {
   std::array<std::array<std::uint8_t, 64>, 32> zmm = {};
   std::array<std::uint64_t, 8> opmask = {};
   /// FXSAVE64 image; the home of the x87 and MMX state. Its XMM and MXCSR fields are not used.
-  alignas(64) std::array<std::uint8_t, 512> x87 = {};
+  alignas(64) std::array<std::uint8_t, 512> x87 = reset_x87();
   std::uint32_t mxcsr = 0x1F80;
   std::uint32_t pkru = 0;
+  std::uint32_t mxcsr_run = 0x1F80;  ///< for single native instructions: with all exceptions masked
 };
 
 /// Registers that live in MSRs and that the engine keeps.
@@ -98,8 +110,10 @@ struct alignas(4096) VcpuBlock {
   std::uint32_t mode = 0;                  ///< Mode bits
   std::uint32_t tlb_context = 0;           ///< TlbContext of data accesses at the present CPL and AC
   std::uint32_t interrupt_shadow = 0;      ///< 1: the next instruction still runs with interrupts held (STI, MOV SS)
+  std::uint32_t interrupt_held = 0;        ///< not zero: an interrupt waits for RFLAGS.IF or for the shadow's end
+  std::uint32_t reserved = 0;
   std::uint64_t instructions = 0;          ///< retired, for statistics; the translator adds a block's count
-  std::array<std::uint64_t, 12> translator = {};  ///< the translator's own words: host stack pointer, jump cache, spills
+  std::array<std::uint64_t, 16> translator = {};  ///< the translator's own words (jit/assembler_words.h)
 
   // Guest-visible state.
   std::array<Segment, 6> segments = {};    ///< by SegmentName
@@ -111,6 +125,7 @@ struct alignas(4096) VcpuBlock {
   std::uint8_t nmi_masked = 0;
   std::uint8_t nmi_pending = 0;
   std::uint8_t activity = 0;               ///< ActivityState
+  std::uint8_t debugger = 0;               ///< a debugger wants every instruction looked at
   std::uint32_t start_up_vector = 0;
   DebugRegisters debug;
   MsrFile msrs;

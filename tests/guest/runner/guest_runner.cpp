@@ -10,8 +10,11 @@
 #include <iterator>
 #include <string_view>
 
+#include "chipset/local_apic/local_apic.h"
 #include "cpu/kvm/engine.h"
+#include "cpu/translator/engine.h"
 #include "guest/runner/guest_machine.h"
+#include "support/timer_service.h"
 
 namespace {
 
@@ -57,6 +60,7 @@ Result<Arguments> parse(int count, char** values) {
 
 Result<std::unique_ptr<cpu::Engine>> make_engine(std::string_view name) {
   if (name == "kvm") return cpu::kvm::create_engine();
+  if (name == "software") return cpu::translator::create_engine();
   return fail(ErrorCode::kInvalidArgument, "there is no engine named {}", name);
 }
 
@@ -76,7 +80,9 @@ Result<guest_tests::GuestOutcome> run_file(cpu::Engine& engine, const std::files
 }
 
 bool run_image(cpu::Engine& engine, const std::filesystem::path& path, const Arguments& arguments) {
+  ThreadTimerService timers;
   guest_tests::RunOptions options;
+  options.local_apics = chipset::local_apic_factory(timers);
   options.limit = arguments.limit;
   options.is_emulated_processor = arguments.is_emulated_processor;
   options.log = Log::to_standard_error();

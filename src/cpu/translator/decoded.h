@@ -1,0 +1,109 @@
+// A decoded instruction as the interpreter runs it, and the per-page cache of them.
+// Threading: the vCPU's thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "cpu/translator/code_pages.h"
+
+namespace bygone::cpu::translator {
+
+class Core;
+struct Decoded;
+struct VcpuBlock;
+
+using Handler = void (*)(Core&, const Decoded&);
+/// A generated piece of code that runs one guest instruction natively on the block's registers and a host memory operand.
+using Thunk = void (*)(VcpuBlock* block, void* memory);
+
+inline constexpr std::uint8_t kNoRegister = 0xFF;
+inline constexpr std::uint8_t kBaseRip = 16;
+inline constexpr std::uint8_t kHighByte = 0x10;  ///< added to a register number: AH, CH, DH, BH
+
+/// What a native instruction does with its memory operand and which registers it needs.
+enum NativeFlags : std::uint16_t {
+  kNativeReads = 1U << 0,
+  kNativeWrites = 1U << 1,
+  kNativeX87 = 1U << 2,       ///< x87 state is loaded and stored; may raise #MF of an earlier instruction
+  kNativeX87Waits = 1U << 3,  ///< checks for pending x87 exceptions first
+  kNativeMmx = 1U << 4,
+  kNativeSse = 1U << 5,
+  kNativeAvx = 1U << 6,
+  kNativeFloat = 1U << 7,     ///< may set MXCSR status and raise #XM
+  kNativeAligned = 1U << 8,   ///< the memory operand must be aligned to its size
+  kNativeBitString = 1U << 9,  ///< BT family with a register offset: the address moves with the register
+  kNativeX87Data = 1U << 10,  ///< updates the x87 instruction pointer
+  kNativeMasked = 1U << 11,   ///< a masked memory operand: bytes whose mask is clear do not fault
+};
+
+struct Decoded {
+  Handler handler = nullptr;
+  Thunk thunk = nullptr;
+  std::int64_t displacement = 0;
+  std::uint64_t immediate = 0;
+  std::uint8_t length = 0;
+  std::uint8_t operand_size = 4;  ///< bytes
+  std::uint8_t address_size = 8;  ///< bytes
+  std::uint8_t segment = 3;       ///< SegmentName of the memory operand
+  std::uint8_t base = kNoRegister, index = kNoRegister, scale = 1;
+  std::uint8_t reg = 0;           ///< first register of interest (destination, or ModRM.reg); | kHighByte
+  std::uint8_t rm = 0;            ///< second register
+  std::uint8_t condition = 0;     ///< low nibble of Jcc and friends
+  std::uint8_t rep = 0;           ///< 0, 0xF2 or 0xF3
+  std::uint8_t lock = 0;
+  std::uint16_t native = 0;       ///< NativeFlags
+  std::uint16_t memory_size = 0;  ///< bytes
+  std::uint16_t mnemonic = 0;     ///< ZydisMnemonic
+  std::uint8_t operands = 0;      ///< small per-handler selector
+  std::uint8_t is_memory = 0;     ///< has a memory operand
+  std::uint8_t is_far = 0;        ///< a far jump, call or return
+};
+
+/// Decoded instructions of one RAM page in one code width.
+struct DecodedPage {
+  std::uint32_t version = 0;
+  bool filled = false;
+  std::array<std::uint16_t, 4096> index = {};  ///< 0: not decoded, else 1 + position
+  static constexpr std::size_t kPiece = 64;
+  std::vector<std::unique_ptr<std::array<Decoded, kPiece>>> pieces;
+  std::size_t count = 0;
+
+  [[nodiscard]] const Decoded* find(std::uint32_t offset) const {
+    const std::uint32_t at = index[offset];
+    return at == 0 ? nullptr : &(*pieces[(at - 1) / kPiece])[(at - 1) % kPiece];
+  }
+  const Decoded& add(std::uint32_t offset, const Decoded& decoded) {
+    if (count == pieces.size() * kPiece) pieces.push_back(std::make_unique<std::array<Decoded, kPiece>>());
+    Decoded& place = (*pieces[count / kPiece])[count % kPiece];
+    place = decoded;
+    index[offset] = static_cast<std::uint16_t>(++count);
+    return place;
+  }
+  void clear() {
+    index.fill(0);
+    count = 0;
+  }
+};
+
+class DecodeCache {
+ public:
+  /// The page's cache for a code width, empty when new.
+  DecodedPage& page(std::uint64_t ram_page, std::uint32_t width) {
+    if (pages_.size() >= kMaximumPages) pages_.clear();
+    std::unique_ptr<DecodedPage>& place = pages_[ram_page * 4 + width];
+    if (!place) place = std::make_unique<DecodedPage>();
+    return *place;
+  }
+  void clear() { pages_.clear(); }
+  [[nodiscard]] std::size_t size() const { return pages_.size(); }
+
+ private:
+  static constexpr std::size_t kMaximumPages = 8192;
+  std::unordered_map<std::uint64_t, std::unique_ptr<DecodedPage>> pages_;
+};
+
+}  // namespace bygone::cpu::translator

@@ -1,0 +1,79 @@
+#include "cpu/translator/engine.h"
+
+#include <x86intrin.h>
+
+#include <chrono>
+#include <thread>
+
+#include "cpu/translator/cpuid_model.h"
+#include "cpu/translator/partition.h"
+
+namespace bygone::cpu::translator {
+namespace {
+
+struct Instant {
+  std::chrono::steady_clock::time_point time;
+  std::uint64_t tsc = 0;
+};
+
+/// The clock and the TSC as close together as a few tries bring them.
+Instant read_both() {
+  Instant best;
+  std::uint64_t best_width = ~std::uint64_t{0};
+  for (int i = 0; i < 8; ++i) {
+    const std::uint64_t before = __rdtsc();
+    const auto time = std::chrono::steady_clock::now();
+    const std::uint64_t after = __rdtsc();
+    if (after - before < best_width) {
+      best_width = after - before;
+      best = {time, before + (after - before) / 2};
+    }
+  }
+  return best;
+}
+
+std::uint64_t measure_tsc_frequency() {
+  const Instant first = read_both();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  const Instant second = read_both();
+  const double seconds = std::chrono::duration<double>(second.time - first.time).count();
+  const double hertz = static_cast<double>(second.tsc - first.tsc) / seconds;
+  // Clock rates are whole multiples of 10 kHz on every processor that says so; the measurement is good to about as much.
+  return static_cast<std::uint64_t>(hertz / 10'000 + 0.5) * 10'000;
+}
+
+class SoftwareEngine final : public Engine {
+ public:
+  [[nodiscard]] std::string_view name() const override { return "software"; }
+
+  [[nodiscard]] EngineStatus probe() override {
+    EngineStatus status;
+    status.is_usable = true;
+    status.reason = "the software processor runs on every x86-64 host";
+    return status;
+  }
+
+  [[nodiscard]] Result<CpuidTable> supported_cpuid() override { return host_model(); }
+
+  [[nodiscard]] Result<std::unique_ptr<Partition>> create_partition(PartitionOptions options) override {
+    if (options.memory == nullptr) return fail(ErrorCode::kInvalidArgument, "a partition needs guest memory");
+    if (options.vcpu_count == 0 || options.vcpu_count > 64) {
+      return fail(ErrorCode::kInvalidArgument, "a partition has 1 to 64 processors, not {}", options.vcpu_count);
+    }
+    if (tsc_frequency_ == 0) tsc_frequency_ = measure_tsc_frequency();
+    try {
+      return std::make_unique<SoftwarePartition>(std::move(options), tsc_frequency_);
+    } catch (const std::bad_alloc&) {
+      return fail(ErrorCode::kExhausted, "the host has no memory for the software processor's tables");
+    }
+  }
+
+ private:
+  std::uint64_t tsc_frequency_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Engine> create_engine() { return std::make_unique<SoftwareEngine>(); }
+
+}  // namespace bygone::cpu::translator

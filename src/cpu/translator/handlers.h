@@ -1,0 +1,35 @@
+// The interpreter's instruction handlers, one function an instruction (group), and the table from mnemonic to handler.
+// A handler commits registers only after everything that can fault; see core.h for how faults and exits leave it.
+#pragma once
+
+#include <Zydis/Zydis.h>
+
+#include <span>
+
+#include "cpu/translator/core.h"
+#include "cpu/translator/decoded.h"
+#include "cpu/translator/decoder.h"
+
+namespace bygone::cpu::translator {
+
+struct HandlerEntry {
+  ZydisMnemonic mnemonic;
+  Handler handler;
+};
+
+// One list a file.
+[[nodiscard]] std::span<const HandlerEntry> integer_handlers();
+[[nodiscard]] std::span<const HandlerEntry> control_handlers();
+[[nodiscard]] std::span<const HandlerEntry> string_handlers();
+[[nodiscard]] std::span<const HandlerEntry> system_handlers();
+[[nodiscard]] std::span<const HandlerEntry> vector_handlers();
+
+/// For MOV, by operand shape (OperandShape).
+[[nodiscard]] Handler move_handler(std::uint8_t shape, std::uint8_t size);
+/// For instructions that run natively, by Decoded::native and is_memory.
+[[nodiscard]] Handler native_handler(const Decoded& decoded);
+void raise_undefined(Core& core, const Decoded& decoded);
+void push_segment_register(Core& core, const Decoded& decoded);
+void pop_segment_register(Core& core, const Decoded& decoded);
+
+}  // namespace bygone::cpu::translator

@@ -1,0 +1,88 @@
+// The software engine's partition and processors. Threading: as cpu/partition.h and cpu/vcpu.h say.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "cpu/partition.h"
+#include "cpu/translator/code_pages.h"
+#include "cpu/translator/core.h"
+#include "cpu/translator/physical_memory.h"
+#include "cpu/translator/tier1.h"
+
+namespace bygone::cpu::translator {
+
+class SoftwareVcpu final : public Vcpu {
+ public:
+  SoftwareVcpu(VpIndex index, const Shared& shared) : core_(index, shared) {}
+
+  [[nodiscard]] VpIndex index() const override { return core_.index(); }
+  [[nodiscard]] Result<Exit*> run() override;
+  void kick() override { core_.attract(kAttentionKick); }
+  [[nodiscard]] Result<VcpuState> save_state() override;
+  [[nodiscard]] Result<void> restore_state(const VcpuState& state) override;
+  [[nodiscard]] Result<GeneralRegisters> general_registers() override;
+  [[nodiscard]] Result<void> set_general_registers(const GeneralRegisters& registers) override;
+  [[nodiscard]] Result<SystemRegisters> system_registers() override;
+  [[nodiscard]] Result<void> set_system_registers(const SystemRegisters& registers) override;
+  [[nodiscard]] Result<void> reset() override;
+  [[nodiscard]] Result<void> inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code) override;
+  [[nodiscard]] Result<void> set_breakpoints(std::span<const std::uint64_t> addresses, bool single_step) override;
+  [[nodiscard]] Result<std::optional<memory::Gpa>> translate(std::uint64_t linear) override;
+
+  [[nodiscard]] Core& core() { return core_; }
+  [[nodiscard]] const Core& core() const { return core_; }
+  [[nodiscard]] bool runs_on_this_thread() const { return thread_.load() == std::this_thread::get_id(); }
+
+ private:
+  [[nodiscard]] Result<void> finish_exit();
+
+  Core core_;
+  std::atomic<std::thread::id> thread_;
+  std::optional<FaultInfo> injected_;
+};
+
+class SoftwarePartition final : public Partition, private LocalApicHost, private memory::GuestMemory::WriteObserver {
+ public:
+  SoftwarePartition(PartitionOptions options, std::uint64_t tsc_frequency);
+  ~SoftwarePartition() override;
+
+  [[nodiscard]] Vcpu& vcpu(VpIndex index) override { return *vcpus_.at(index.value); }
+  void request_interrupt(const InterruptRequest& request) override;
+  void request_synic_interrupt(VpIndex vp, std::uint8_t vector, bool auto_eoi) override;
+  [[nodiscard]] bool supports_auto_eoi() const override { return true; }
+  [[nodiscard]] std::uint64_t tsc_frequency() const override { return tsc_frequency_; }
+  [[nodiscard]] std::uint64_t apic_timer_frequency() const override { return kLocalApicTimerFrequency; }
+  [[nodiscard]] std::uint64_t guest_tsc() const override;
+  [[nodiscard]] std::vector<std::byte> hypercall_code() const override;
+  void flush_tlbs(std::span<const VpIndex> vps) override;
+  [[nodiscard]] std::string inspect() const override;
+
+ private:
+  // LocalApicHost
+  void notify(VpIndex vp) override { attract(vp, kAttentionInterrupt); }
+  void deliver_nmi(VpIndex vp) override { attract(vp, kAttentionNmi); }
+  void deliver_init(VpIndex vp) override { attract(vp, kAttentionInit); }
+  void deliver_start_up(VpIndex vp, std::uint8_t vector) override;
+  [[nodiscard]] std::uint64_t guest_tsc(VpIndex vp) const override;
+  [[nodiscard]] std::uint64_t guest_tsc_frequency() const override { return tsc_frequency_; }
+  void level_eoi(std::uint8_t vector) override;
+  // GuestMemory::WriteObserver
+  void host_wrote(memory::Gpa address, std::uint64_t length) override;
+
+  void attract(VpIndex vp, std::uint32_t attention) {
+    if (vp.value < vcpus_.size()) vcpus_[vp.value]->core().attract(attention);
+  }
+
+  PartitionOptions options_;
+  std::uint64_t tsc_frequency_;
+  PhysicalMemory physical_;
+  CodePages code_pages_;
+  std::unique_ptr<LocalApicSet> apics_;
+  std::unique_ptr<Tier1Factory> translator_;
+  std::vector<std::unique_ptr<SoftwareVcpu>> vcpus_;
+};
+
+}  // namespace bygone::cpu::translator
