@@ -1,0 +1,39 @@
+// The translator's own words in the vCPU block, for emitted code and the run time behind it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cpu/translator/state.h"
+
+namespace bygone::cpu::translator::jit {
+
+/// The translator's words in VcpuBlock::translator.
+enum class Word : std::uint8_t {
+  kHostStack,    ///< rsp of the host while guest code runs
+  kSelf,         ///< the block's own address
+  kFlags,        ///< arithmetic flags between blocks: AH as LAHF leaves it, AL = OF
+  kSite,         ///< memory access that went the slow way
+  kLink,         ///< direct exit that wants to be linked
+  kTarget,       ///< where a call goes once its return address is pushed; host address on the way in
+  kVectorsHome,  ///< 1: the guest's vector and x87 registers are in the block, not in hardware
+  kResume,       ///< host address after a slow path
+  kReason,       ///< LeaveReason
+  kAddress,      ///< linear address of a slow access
+  kTemporary,
+  kCache,        ///< the Cache of this vCPU
+  kBounce,       ///< a buffer of 128 bytes for loads that cross pages
+  kMode,         ///< ModeKey of the running code
+};
+[[nodiscard]] constexpr std::uint32_t word_offset(Word word) {
+  return static_cast<std::uint32_t>(offset::kTranslator + 8 * static_cast<std::size_t>(word));
+}
+
+enum class LeaveReason : std::uint32_t {
+  kInterpret,
+  kAttention,
+  kFault,
+  kLookup,  ///< go on at rip: nothing is translated there yet
+};
+
+}  // namespace bygone::cpu::translator::jit

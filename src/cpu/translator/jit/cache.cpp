@@ -1,0 +1,197 @@
+#include "cpu/translator/jit/cache.h"
+
+#include "cpu/translator/code_pages.h"
+#include "cpu/translator/mmu.h"
+
+namespace bygone::cpu::translator::jit {
+namespace {
+
+constexpr std::uint32_t kBlockSpace = 65536;   // code bytes that one block may need
+constexpr std::uint32_t kBlockParts = 1024;    // marks, sites or links that one block may need
+
+std::uint64_t page_of(std::uint64_t address) { return address & ~std::uint64_t{0xFFF}; }
+
+}  // namespace
+
+std::size_t Cache::hash_of(std::uint64_t address, const std::uint8_t* host_page, ModeKey mode) const {
+  std::uint64_t hash = address ^ (reinterpret_cast<std::uint64_t>(host_page) >> 3) ^ (std::uint64_t{mode.value} << 40);
+  hash *= 0x9E37'79B9'7F4A'7C15;
+  return (hash >> 32) & table_mask_;
+}
+
+bool Cache::is_current(VcpuBlock& vcpu, const Block& block) const {
+  if (vcpu.code_pages->version(block.ram_page) != block.version) return false;
+  if (!block.crosses) return true;
+  const MmuResult second = mmu::lookup(vcpu, page_of(block.address) + 4096, Access::kExecute, block.mode.exec_context());
+  return second.status == MmuStatus::kRam && second.host == block.second_host_page &&
+         vcpu.code_pages->version(block.second_ram_page) == block.second_version;
+}
+
+const Block* Cache::find(VcpuBlock& vcpu, std::uint64_t address, ModeKey mode) {
+  ++statistics_.lookups;
+  const TlbEntry& entry = vcpu.tlb.contexts[mode.exec_context()].entries[tlb_index(address)];
+  const std::uint8_t* host_page = entry.host;
+  if (entry.exec_tag != page_of(address)) {
+    const MmuResult place = mmu::lookup(vcpu, address, Access::kExecute, mode.exec_context());
+    if (place.status != MmuStatus::kRam) return nullptr;
+    host_page = place.host - (address & 0xFFF);
+  }
+  for (std::size_t at = hash_of(address, host_page, mode); table_[at] != 0; at = (at + 1) & table_mask_) {
+    const Block& block = blocks_[table_[at] - 1];
+    if (block.address == address && block.host_page == host_page && block.mode == mode) {
+      return is_current(vcpu, block) ? &block : nullptr;
+    }
+  }
+  return nullptr;
+}
+
+void Cache::finish_block(const Block& block, std::uint32_t code_end) {
+  blocks_[block_count_++] = block;
+  code_used_ = (code_end + 15) & ~15U;
+  ++statistics_.blocks;
+  std::size_t at = hash_of(block.address, block.host_page, block.mode);
+  while (table_[at] != 0) {
+    const Block& old = blocks_[table_[at] - 1];
+    if (old.address == block.address && old.host_page == block.host_page && old.mode == block.mode) break;
+    at = (at + 1) & table_mask_;
+  }
+  table_[at] = block_count_;
+}
+
+bool Cache::has_room() const {
+  return code_used_ + kBlockSpace <= code_->size() && block_count_ < block_capacity_ && mark_count_ + kBlockParts <= mark_capacity_ &&
+         site_count_ + kBlockParts <= site_capacity_ && link_count_ + kBlockParts <= link_capacity_;
+}
+
+void Cache::link(const Link& link, const Block& target) {
+  ++statistics_.links;
+  if (link.slot != 0) {
+    set_slot(link.slot - 1, reinterpret_cast<std::uint64_t>(pc(target.entry)));
+    active_slots_[active_slot_count_++] = static_cast<std::uint32_t>(&link - links_);
+  } else if (!target.crosses) {
+    const std::uint32_t displacement = target.entry - (link.patch_at + 4);
+    __atomic_store_n(reinterpret_cast<std::uint32_t*>(code_->writable(link.patch_at)), displacement, __ATOMIC_RELAXED);
+  }
+}
+
+void Cache::set_jump(const Block& target) {
+  const std::size_t table = table_of(target.mode);
+  const auto index = static_cast<std::uint32_t>(target.address & (kJumpEntries - 1));
+  JumpEntry& entry = jumps_[table][index];
+  if (entry.host == 0) active_jumps_[table][active_jump_count_[table]++] = index;
+  entry.address = target.address;
+  entry.host = reinterpret_cast<std::uint64_t>(pc(target.entry));
+}
+
+namespace {
+
+void clear_jump(JumpEntry* jumps, std::uint32_t index) {
+  jumps[index].address = index == 0 ? kNoJump : 0;
+  jumps[index].host = 0;
+}
+
+/// Keeps the elements of an array for which `keep` holds.
+template <typename Keep>
+void filter(std::uint32_t* items, std::uint32_t& count, Keep keep) {
+  std::uint32_t kept = 0;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if (keep(items[i])) items[kept++] = items[i];
+  }
+  count = kept;
+}
+
+}  // namespace
+
+void Cache::forget_unmapped(VcpuBlock& vcpu) {
+  ++statistics_.table_flushes;
+  const auto is_mapped = [&](std::uint64_t address, ModeKey mode) {
+    return vcpu.tlb.contexts[mode.exec_context()].entries[tlb_index(address)].exec_tag == page_of(address);
+  };
+  filter(active_slots_, active_slot_count_, [&](std::uint32_t id) {
+    const Link& link = links_[id];
+    if (is_mapped(link.target, link.mode)) return true;
+    set_slot(link.slot - 1, reinterpret_cast<std::uint64_t>(pc(link.stub)));
+    return false;
+  });
+  for (std::size_t table = 0; table < kJumpTables; ++table) {
+    filter(active_jumps_[table], active_jump_count_[table], [&](std::uint32_t index) {
+      if (is_mapped(jumps_[table][index].address, table_mode_[table])) return true;
+      clear_jump(jumps_[table], index);
+      return false;
+    });
+  }
+}
+
+void Cache::forget_page(std::uint64_t page) {
+  // A block that ends in the page starts in the one before it.
+  const auto is_other = [page](std::uint64_t address) { return page_of(address) != page && page_of(address) + 4096 != page; };
+  filter(active_slots_, active_slot_count_, [&](std::uint32_t id) {
+    const Link& link = links_[id];
+    if (is_other(link.target)) return true;
+    set_slot(link.slot - 1, reinterpret_cast<std::uint64_t>(pc(link.stub)));
+    return false;
+  });
+  for (std::size_t table = 0; table < kJumpTables; ++table) {
+    filter(active_jumps_[table], active_jump_count_[table], [&](std::uint32_t index) {
+      if (is_other(jumps_[table][index].address)) return true;
+      clear_jump(jumps_[table], index);
+      return false;
+    });
+  }
+}
+
+void Cache::forget_all() {
+  ++statistics_.table_flushes;
+  filter(active_slots_, active_slot_count_, [&](std::uint32_t id) {
+    set_slot(links_[id].slot - 1, reinterpret_cast<std::uint64_t>(pc(links_[id].stub)));
+    return false;
+  });
+  for (std::size_t table = 0; table < kJumpTables; ++table) {
+    filter(active_jumps_[table], active_jump_count_[table], [&](std::uint32_t index) {
+      clear_jump(jumps_[table], index);
+      return false;
+    });
+  }
+}
+
+void Cache::use_mode(ModeKey mode) {
+  const std::size_t table = table_of(mode);
+  if (table_mode_[table] == mode) return;
+  filter(active_jumps_[table], active_jump_count_[table], [&](std::uint32_t index) {
+    clear_jump(jumps_[table], index);
+    return false;
+  });
+  table_mode_[table] = mode;
+}
+
+void Cache::flush() {
+  forget_all();
+  ++statistics_.flushes;
+  for (std::size_t i = 0; i <= table_mask_; ++i) table_[i] = 0;
+  code_used_ = thunks_.end;
+  block_count_ = mark_count_ = site_count_ = link_count_ = slot_count_ = 0;
+}
+
+bool Cache::instruction_at(std::uint64_t pc, std::uint64_t& rip, bool& flags_in_hardware) const {
+  if (!code_->contains(pc)) return false;
+  const std::uint32_t offset = code_->offset_of(pc);
+  std::uint32_t low = 0;
+  std::uint32_t high = block_count_;
+  while (low < high) {  // the last block that starts at or before the pc
+    const std::uint32_t middle = (low + high) / 2;
+    if (blocks_[middle].entry <= offset) low = middle + 1;
+    else high = middle;
+  }
+  if (low == 0) return false;
+  const Block& block = blocks_[low - 1];
+  const Mark* found = nullptr;
+  for (std::uint32_t i = 0; i < block.mark_count; ++i) {
+    if (marks_[block.first_mark + i].code <= offset) found = &marks_[block.first_mark + i];
+  }
+  if (found == nullptr) return false;
+  rip = block.address + found->guest;
+  flags_in_hardware = found->flags_in_hardware;
+  return true;
+}
+
+}  // namespace bygone::cpu::translator::jit

@@ -1,0 +1,161 @@
+// One vCPU's translations: blocks by place and mode, the sites in them that may leave, links between them and the jump tables.
+//
+// A block is found by (linear address, host page behind it, mode). Links inside a page are patched into the code and last as
+// long as the block. Links to other pages, and the jump tables for indirect jumps, hold only while the target's page stays
+// mapped as it was: they go through slots that are emptied when the TLB forgets the page, or when code was overwritten.
+//
+// All of it is compiled with general registers only (see runtime.h). Threading: one vCPU's thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "cpu/translator/jit/code_memory.h"
+#include "cpu/translator/jit/instruction.h"
+#include "cpu/translator/jit/thunks.h"
+#include "cpu/translator/state.h"
+#include "support/result.h"
+
+namespace bygone::cpu::translator::jit {
+
+struct Block {
+  std::uint64_t address = 0;             ///< linear
+  const std::uint8_t* host_page = nullptr;
+  std::uint64_t ram_page = 0;
+  ModeKey mode;
+  std::uint32_t version = 0;             ///< of the page's code when it was read
+  std::uint32_t entry = 0;               ///< offset in the code memory
+  std::uint32_t first_mark = 0, mark_count = 0;
+  bool interpret = false;                ///< the first instruction is not translated
+  bool crosses = false;                  ///< its one instruction ends on the next page:
+  const std::uint8_t* second_host_page = nullptr;
+  std::uint64_t second_ram_page = 0;
+  std::uint32_t second_version = 0;
+};
+
+/// Where the native part of a guest instruction starts.
+struct Mark {
+  std::uint32_t code = 0;
+  std::uint16_t guest = 0;       ///< bytes from the block's address
+  bool flags_in_hardware = false;
+};
+
+/// A memory access that may miss.
+struct Site {
+  std::uint32_t tag = 0;         ///< displacement of the entry's tag in the block
+  std::uint32_t access = 0;      ///< code offset behind it, r11 = host page, r10 = offset in it
+  std::uint64_t rip = 0;
+  std::uint8_t size = 0;
+  bool write = false;
+  bool masked = false;
+};
+
+/// A direct exit of a block.
+struct Link {
+  std::uint64_t target = 0;
+  std::uint32_t patch_at = 0;    ///< displacement inside the code, for targets in the same page
+  std::uint32_t slot = 0;        ///< or 1 + index of a slot
+  std::uint32_t stub = 0;        ///< what the slot leads to while it is not linked
+  ModeKey mode;
+};
+
+struct JumpEntry {
+  std::uint64_t address = 0;
+  std::uint64_t host = 0;
+};
+inline constexpr std::size_t kJumpEntries = 65536;
+inline constexpr std::uint64_t kNoJump = 1;  ///< an address that entry 0 is never asked for: it has other low bits
+inline constexpr std::size_t kJumpTables = 3;
+
+struct CacheStatistics {
+  std::uint64_t blocks = 0, flushes = 0, lookups = 0, links = 0, fills = 0, bounced = 0, table_flushes = 0;
+};
+
+class Cache {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<Cache>> create(std::size_t code_bytes);
+  ~Cache();
+  Cache(const Cache&) = delete;
+  Cache& operator=(const Cache&) = delete;
+
+  /// The valid block at `address`, looked up through the TLB; null when there is none or the page is not plain RAM.
+  [[nodiscard]] const Block* find(VcpuBlock& vcpu, std::uint64_t address, ModeKey mode);
+  /// The same, without a page walk: what stands in the jump table.
+  void set_jump(const Block& target);
+  void link(const Link& link, const Block& target);
+
+  // ---- for the emitter: everything is appended, the current block last ----
+  [[nodiscard]] bool has_room() const;
+  [[nodiscard]] std::uint32_t code_used() const { return code_used_; }
+  void finish_block(const Block& block, std::uint32_t code_end);
+  [[nodiscard]] std::uint32_t add_site(const Site& site) { return sites_[site_count_] = site, site_count_++; }
+  [[nodiscard]] Site& site(std::uint32_t id) { return sites_[id]; }
+  [[nodiscard]] std::uint32_t add_link(const Link& link) { return links_[link_count_] = link, link_count_++; }
+  [[nodiscard]] Link& link_at(std::uint32_t id) { return links_[id]; }
+  [[nodiscard]] std::uint32_t add_slot(std::uint64_t host) { return slots_[slot_count_] = host, slot_count_++; }
+  void set_slot(std::uint32_t slot, std::uint64_t host) { slots_[slot] = host; }
+  [[nodiscard]] std::uint32_t slot_address(std::uint32_t slot) const {
+    return static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(slots_ + slot));
+  }
+  void add_mark(const Mark& mark) { marks_[mark_count_++] = mark; }
+  [[nodiscard]] std::uint32_t mark_count() const { return mark_count_; }
+  [[nodiscard]] std::uint32_t jump_table_address(ModeKey mode) const {
+    return static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(jumps_[table_of(mode)]));
+  }
+
+  /// Forgets every block. Never while guest code runs.
+  void flush();
+  /// Makes the jump table of `mode` hold only that mode's blocks. Before guest code of the mode runs.
+  void use_mode(ModeKey mode);
+  /// Empties slots and jump entries: those whose page the TLB no longer knows, or one page's, or all.
+  void forget_unmapped(VcpuBlock& vcpu);
+  void forget_page(std::uint64_t page);
+  void forget_all();
+
+  /// The guest instruction that was running at a host pc inside of translated code; false when it is none.
+  [[nodiscard]] bool instruction_at(std::uint64_t pc, std::uint64_t& rip, bool& flags_in_hardware) const;
+
+  [[nodiscard]] const CodeMemory& code() const { return *code_; }
+  [[nodiscard]] const Thunks& thunks() const { return thunks_; }
+  [[nodiscard]] const void* pc(std::uint32_t offset) const { return code_->executable(offset); }
+  [[nodiscard]] CacheStatistics& statistics() { return statistics_; }
+  [[nodiscard]] const CacheStatistics& statistics() const { return statistics_; }
+
+  /// 32-bit code, 64-bit user code and 64-bit kernel code have a table each.
+  [[nodiscard]] static std::size_t table_of(ModeKey mode) { return mode.is_64() ? (mode.is_user() ? 1U : 2U) : 0U; }
+
+ private:
+  Cache() = default;
+  [[nodiscard]] std::size_t hash_of(std::uint64_t address, const std::uint8_t* host_page, ModeKey mode) const;
+  [[nodiscard]] bool is_current(VcpuBlock& vcpu, const Block& block) const;
+
+  std::unique_ptr<CodeMemory> code_;
+  std::unique_ptr<LowMemory> low_;
+  Thunks thunks_;
+  std::uint32_t code_used_ = 0;
+
+  // Arrays in one anonymous mapping that is taken page by page.
+  std::uint8_t* arrays_ = nullptr;
+  std::size_t arrays_bytes_ = 0;
+  Block* blocks_ = nullptr;
+  Mark* marks_ = nullptr;
+  Site* sites_ = nullptr;
+  Link* links_ = nullptr;
+  std::uint32_t* table_ = nullptr;  // 1 + block index, open addressing
+  std::uint32_t* active_slots_ = nullptr;  // link ids
+  std::uint32_t* active_jumps_[kJumpTables] = {};  // entry indexes
+  std::uint32_t block_capacity_ = 0, mark_capacity_ = 0, site_capacity_ = 0, link_capacity_ = 0, table_mask_ = 0;
+  std::uint32_t block_count_ = 0, mark_count_ = 0, site_count_ = 0, link_count_ = 0, slot_count_ = 0;
+  std::uint32_t active_slot_count_ = 0;
+  std::uint32_t active_jump_count_[kJumpTables] = {};
+  ModeKey table_mode_[kJumpTables] = {};
+
+  // Below 2 GiB.
+  JumpEntry* jumps_[kJumpTables] = {};
+  std::uint64_t* slots_ = nullptr;
+
+  CacheStatistics statistics_;
+};
+
+}  // namespace bygone::cpu::translator::jit

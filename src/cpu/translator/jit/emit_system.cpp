@@ -1,0 +1,72 @@
+// The few system instructions that are too frequent for the interpreter, and string instructions.
+#include "cpu/translator/jit/emitter.h"
+#include "cpu/translator/jit/string_operation.h"
+
+namespace bygone::cpu::translator::jit {
+
+using namespace Xbyak::util;
+
+namespace {
+constexpr std::uint32_t kInterruptFlag = 1U << 9, kDirectionFlag = 1U << 10;
+}
+
+/// The direction flag is only ever in the block; natively it is clear.
+void Emitter::emit_direction() {
+  give_up_flags();
+  code_.gs_form();
+  if (in_->zydis.mnemonic == ZYDIS_MNEMONIC_STD) code_.or_(dword[at(offset::kRflags)], kDirectionFlag);
+  else code_.and_(dword[at(offset::kRflags)], ~kDirectionFlag);
+}
+
+void Emitter::emit_clear_interrupt() {
+  give_up_flags();
+  code_.gs_form();
+  code_.and_(dword[at(offset::kRflags)], ~kInterruptFlag);
+}
+
+void Emitter::emit_set_interrupt() {
+  give_up_flags();
+  code_.gs_form();
+  code_.cmp(dword[at(offsetof(VcpuBlock, interrupt_held))], 0);
+  cold_.push_back({.kind = Cold::Kind::kInterpret, .from = code_.jump_later_if(5), .target = in_->rip});
+  code_.gs_form();
+  code_.or_(dword[at(offset::kRflags)], kInterruptFlag);
+}
+
+void Emitter::emit_time_stamp() {
+  give_up_flags();
+  code_.rdtsc();
+  code_.shl(rdx, 32);
+  code_.or_(rax, rdx);
+  code_.gs_form();
+  code_.add(rax, ptr[at(offset::kTscOffset)]);
+  code_.mov(rdx, rax);
+  code_.shr(rdx, 32);
+  code_.mov(eax, eax);
+}
+
+void Emitter::emit_string() {
+  give_up_flags();
+  StringOperation operation;
+  for (std::uint8_t i = 0; i < in_->opcode_at; ++i) operation.repeat |= (in_->bytes[i] & 0xFE) == 0xF2;
+  operation.is_32 = in_->zydis.address_width == 32;
+  switch (in_->zydis.mnemonic) {
+    case ZYDIS_MNEMONIC_MOVSB: operation.is_move = true; [[fallthrough]];
+    case ZYDIS_MNEMONIC_STOSB: operation.shift = 0; break;
+    case ZYDIS_MNEMONIC_MOVSW: operation.is_move = true; [[fallthrough]];
+    case ZYDIS_MNEMONIC_STOSW: operation.shift = 1; break;
+    case ZYDIS_MNEMONIC_MOVSD: operation.is_move = true; [[fallthrough]];
+    case ZYDIS_MNEMONIC_STOSD: operation.shift = 2; break;
+    case ZYDIS_MNEMONIC_MOVSQ: operation.is_move = true; [[fallthrough]];
+    default: operation.shift = 3; break;
+  }
+  const std::uint32_t site = cache_.add_site({.access = operation.pack(), .rip = in_->rip});
+  code_.store_constant32(Word::kSite, site);
+  code_.bytes(std::array<std::uint8_t, 3>{0x4C, 0x8D, 0x1D});  // lea r11, [rip + behind]
+  code_.dd(0);
+  const std::uint32_t behind = code_.here() - 4;
+  code_.jump_to(cache_.thunks().string);
+  code_.patch_here(behind);
+}
+
+}  // namespace bygone::cpu::translator::jit

@@ -1,0 +1,172 @@
+#include "cpu/translator/jit/tier.h"
+
+#include <asm/prctl.h>
+#include <fmt/format.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "cpu/translator/jit/assembler_words.h"
+#include "cpu/translator/jit/emitter.h"
+#include "cpu/translator/physical_memory.h"
+
+namespace bygone::cpu::translator::jit {
+namespace {
+
+constexpr std::uint32_t kRefusedModes = kModeReal | kModeSlow;
+constexpr std::uint64_t kTimeStampDisable = 1U << 2;  // CR4.TSD
+
+std::uint64_t& word(VcpuBlock& block, Word which) { return block.translator[static_cast<std::size_t>(which)]; }
+
+bool can_translate(const VcpuBlock& block) {
+  const std::uint32_t mode = block.mode;
+  if ((mode & kRefusedModes) != 0 || (mode & kModeFlat) == 0) return false;
+  if ((mode & (kModeUser | kModePrivileged)) == 0) return false;  // rings 1 and 2
+  const std::uint32_t width = mode & kModeCodeWidthMask;
+  return width == kModeCode64 || (width == kModeCode32 && (mode & kModeStack32) != 0);
+}
+
+bool is_usable(const Segment& segment) {
+  return (segment.attributes & (kSegmentUnusable | kSegmentPresent)) == kSegmentPresent;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tier>> Tier::create(VcpuBlock& block, const TierOptions& options) {
+  BYGONE_ASSIGN(auto cache, Cache::create(options.code_cache_bytes));
+  return std::unique_ptr<Tier>(new Tier(block, std::move(cache), options));
+}
+
+Tier::Tier(VcpuBlock& block, std::unique_ptr<Cache> cache, const TierOptions& options)
+    : cache_(std::move(cache)), options_(options), fault_guard_(block, *cache_) {}
+
+Tier::~Tier() = default;
+
+ModeKey Tier::mode_of(const VcpuBlock& block) {
+  ModeKey key{block.mode | block.tlb_context << ModeKey::kContextShift};
+  if (!key.is_64()) {
+    if (!is_usable(block.segments[static_cast<std::size_t>(SegmentName::kFs)])) key.value |= ModeKey::kFsUnusable;
+    if (!is_usable(block.segments[static_cast<std::size_t>(SegmentName::kGs)])) key.value |= ModeKey::kGsUnusable;
+  }
+  if (key.is_user() && (block.cr4 & kTimeStampDisable) != 0) key.value |= ModeKey::kTimeStampRefused;
+  return key;
+}
+
+bool Tier::is_hot(std::uint64_t address) {
+  std::uint8_t& visits = visits_[(address ^ address >> 15) % visits_.size()];
+  if (visits >= options_.threshold) return true;
+  ++visits;
+  return false;
+}
+
+Tier1Result Tier::run(VcpuBlock& block) {
+  if (!can_translate(block)) return Tier1Result::kInterpret;
+  const ModeKey mode = mode_of(block);
+  if (code_changed_.load(std::memory_order_relaxed) && code_changed_.exchange(false)) cache_->forget_all();
+  cache_->use_mode(mode);
+  word(block, Word::kCache) = reinterpret_cast<std::uint64_t>(cache_.get());
+  word(block, Word::kBounce) = reinterpret_cast<std::uint64_t>(bounce_.data());
+  word(block, Word::kMode) = mode.value;
+  for (;;) {
+    if (block.attention.load(std::memory_order_relaxed) != 0) return Tier1Result::kAttention;
+    const Block* target = cache_->find(block, block.rip, mode);
+    if (target == nullptr) {
+      if (!is_hot(block.rip)) {
+        ++interpreted_;
+        return Tier1Result::kInterpret;
+      }
+      target = translate(block, block.rip, mode);
+    }
+    if (target == nullptr || target->interpret) {
+      ++interpreted_;
+      return Tier1Result::kInterpret;
+    }
+    enter(block, *target);
+    switch (static_cast<LeaveReason>(word(block, Word::kReason))) {
+      case LeaveReason::kInterpret: ++interpreted_; return Tier1Result::kInterpret;
+      case LeaveReason::kAttention: return Tier1Result::kAttention;
+      case LeaveReason::kFault: return Tier1Result::kFault;
+      case LeaveReason::kLookup: break;
+    }
+  }
+}
+
+void Tier::enter(VcpuBlock& block, const Block& target) {
+  ++entries_;
+  // Arithmetic flags: AH as LAHF leaves it, AL = OF.
+  word(block, Word::kFlags) = (block.rflags & 0xFF) << 8 | (block.rflags >> 11 & 1);
+  word(block, Word::kVectorsHome) = 1;
+  if (!can_write_gs_base()) ::syscall(SYS_arch_prctl, ARCH_SET_GS, &block);
+  const auto function = reinterpret_cast<void (*)(VcpuBlock*, const void*)>(
+      reinterpret_cast<std::uintptr_t>(cache_->pc(cache_->thunks().enter)));
+  fault_guard_.arm();
+  function(&block, cache_->pc(target.entry));
+  fault_guard_.disarm();
+  const std::uint64_t flags = word(block, Word::kFlags);
+  block.rflags = (block.rflags & ~std::uint64_t{kArithmeticFlags}) | (flags >> 8 & kArithmeticFlags & 0xFF) | (flags & 1) << 11;
+}
+
+const Block* Tier::translate(VcpuBlock& block, std::uint64_t address, ModeKey mode) {
+  const MmuResult place = mmu::lookup(block, address, Access::kExecute, mode.exec_context());
+  if (place.status != MmuStatus::kRam) return nullptr;
+  if (!cache_->has_room()) cache_->flush();
+  ++translated_;
+
+  Block made;
+  made.address = address;
+  made.host_page = place.host - (address & 0xFFF);
+  made.ram_page = block.physical->ram_page_of(made.host_page);
+  made.mode = mode;
+  CodeReader reader(block, made.host_page, made.ram_page);
+  tracer_.trace(reader, address, mode, trace_);
+  std::array<std::uint8_t, 16> bytes = {};
+  if (trace_.count == 0 && trace_.is_cut) {
+    std::size_t length = 0;
+    if (!read_across_pages(block, reader, made, bytes, length)) return nullptr;
+    tracer_.trace_one(std::span(bytes).first(length), address, mode, trace_);
+  }
+  made.version = reader.version();
+  if (reader.changed()) return nullptr;
+  trace_.address = address;
+  std::uint32_t end = 0;
+  try {
+    end = Emitter(*cache_, trace_).emit(made);
+  } catch (const Xbyak::Error&) {  // an operand that the assembler does not take: the interpreter's
+    trace_.count = 0;
+    end = Emitter(*cache_, trace_).emit(made);
+  }
+  cache_->finish_block(made, end);
+  return cache_->find(block, address, mode);
+}
+
+bool Tier::read_across_pages(VcpuBlock& block, CodeReader& reader, Block& made, std::array<std::uint8_t, 16>& bytes,
+                             std::size_t& length) {
+  const auto first = reader.read(static_cast<std::uint32_t>(made.address & 0xFFF), 15);
+  const std::uint64_t next = (made.address & ~std::uint64_t{0xFFF}) + 4096;
+  const MmuResult second = mmu::lookup(block, made.mode.is_64() ? next : next & 0xFFFF'FFFF, Access::kExecute, made.mode.exec_context());
+  if (second.status != MmuStatus::kRam) return false;
+  made.crosses = true;
+  made.second_host_page = second.host;
+  made.second_ram_page = block.physical->ram_page_of(second.host);
+  CodeReader rest(block, made.second_host_page, made.second_ram_page);
+  const auto last = rest.read(0, 15);
+  made.second_version = rest.version();
+  std::memcpy(bytes.data(), first.data(), first.size());
+  length = 15;
+  std::memcpy(bytes.data() + first.size(), last.data(), length - first.size());
+  return !rest.changed();
+}
+
+std::string Tier::inspect() const {
+  const CacheStatistics& numbers = cache_->statistics();
+  return fmt::format(
+      R"("blocks":{},"code_bytes":{},"code_cache_bytes":{},"cache_flushes":{},"entries":{},"lookups":{},"links":{},)"
+      R"("tlb_misses":{},"page_crossing_loads":{},"table_flushes":{},"interpreted":{})",
+      numbers.blocks, cache_->code_used(), cache_->code().size(), numbers.flushes, entries_, numbers.lookups, numbers.links,
+      numbers.fills, numbers.bounced, numbers.table_flushes, interpreted_);
+}
+
+void Tier::code_overwritten(std::uint64_t /*ram_page*/) { code_changed_.store(true); }
+
+}  // namespace bygone::cpu::translator::jit

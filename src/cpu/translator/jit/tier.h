@@ -1,0 +1,60 @@
+// Tier 1 of the software CPU: hot guest code translated to host code of the same instruction set.
+//
+//   run(): block at rip? → enter → guest code … → leave with a reason → again, or back to the run loop
+//
+// Code that was seen only once or twice is left to the interpreter, as is every instruction that Decoder calls a fallback.
+// Threading: see tier1.h. code_overwritten() from any thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "cpu/translator/jit/cache.h"
+#include "cpu/translator/jit/host_faults.h"
+#include "cpu/translator/jit/trace.h"
+#include "cpu/translator/tier1.h"
+#include "support/result.h"
+
+namespace bygone::cpu::translator::jit {
+
+struct TierOptions {
+  std::size_t code_cache_bytes = std::size_t{64} << 20;  ///< of one processor
+  std::uint32_t threshold = 2;                           ///< visits before code is translated
+};
+
+class Tier final : public Tier1, public CodeListener {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<Tier>> create(VcpuBlock& block, const TierOptions& options);
+  ~Tier() override;
+
+  [[nodiscard]] Tier1Result run(VcpuBlock& block) override;
+  [[nodiscard]] std::string inspect() const override;
+  void tlb_flushed(VcpuBlock& block) override;
+  void tlb_page_flushed(VcpuBlock& block, std::uint64_t linear) override;
+  void tlb_writes_flushed(VcpuBlock& block) override;
+  void code_overwritten(std::uint64_t ram_page) override;
+
+  [[nodiscard]] const Cache& cache() const { return *cache_; }
+
+ private:
+  Tier(VcpuBlock& block, std::unique_ptr<Cache> cache, const TierOptions& options);
+  [[nodiscard]] static ModeKey mode_of(const VcpuBlock& block);
+  [[nodiscard]] const Block* translate(VcpuBlock& block, std::uint64_t address, ModeKey mode);
+  [[nodiscard]] bool read_across_pages(VcpuBlock& block, CodeReader& reader, Block& out, std::array<std::uint8_t, 16>& bytes,
+                                       std::size_t& length);
+  [[nodiscard]] bool is_hot(std::uint64_t address);
+  void enter(VcpuBlock& block, const Block& target);
+
+  std::unique_ptr<Cache> cache_;
+  TierOptions options_;
+  Tracer tracer_;
+  Trace trace_;
+  HostFaultGuard fault_guard_;
+  std::atomic<bool> code_changed_ = false;
+  std::array<std::uint8_t, 32768> visits_ = {};
+  alignas(64) std::array<std::uint8_t, 128> bounce_ = {};
+  std::uint64_t entries_ = 0, translated_ = 0, interpreted_ = 0;
+};
+
+}  // namespace bygone::cpu::translator::jit

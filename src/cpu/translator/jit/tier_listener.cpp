@@ -1,0 +1,12 @@
+// What the TLB tells the translator. Compiled with general registers only: mmu.h calls it.
+#include "cpu/translator/jit/tier.h"
+
+namespace bygone::cpu::translator::jit {
+
+void Tier::tlb_flushed(VcpuBlock& block) { cache_->forget_unmapped(block); }
+
+void Tier::tlb_page_flushed(VcpuBlock& /*block*/, std::uint64_t linear) { cache_->forget_page(linear & ~std::uint64_t{0xFFF}); }
+
+void Tier::tlb_writes_flushed(VcpuBlock& /*block*/) {}
+
+}  // namespace bygone::cpu::translator::jit

@@ -1,0 +1,356 @@
+#include "cpu/translator/jit/tier.h"
+
+#include <gtest/gtest.h>
+#include <xbyak/xbyak.h>
+
+#include <chrono>
+#include <functional>
+#include <thread>
+
+#include "cpu/translator/jit/test_machine.h"
+
+namespace bygone::cpu::translator::jit {
+namespace {
+
+using namespace Xbyak::util;
+using Generator = Xbyak::CodeGenerator;
+
+/// Assembles, runs to the HLT that is put behind, and checks that it got there.
+class TierTest : public testing::Test {
+ protected:
+  void assemble(const std::function<void(Generator&)>& body, std::uint64_t at = TestMachine::kCode) {
+    Generator generator(4096);
+    body(generator);
+    generator.hlt();
+    end_ = at + generator.getSize() - 1;
+    machine_.load(at, {generator.getCode(), generator.getSize()});
+  }
+  void run(std::uint64_t at = TestMachine::kCode) {
+    ASSERT_EQ(machine_.run(at), Tier1Result::kInterpret);
+    ASSERT_EQ(machine_.block().rip, end_);
+  }
+  TestMachine machine_;
+  std::uint64_t end_ = 0;
+};
+
+TEST_F(TierTest, registers_only) {
+  machine_.gpr(1) = 5;
+  assemble([](Generator& c) {
+    c.mov(rax, 7);
+    c.add(rax, rcx);
+    c.mov(r10, rax);
+    c.lea(r11, ptr[r10 + rax * 2 + 1]);
+    c.imul(r12, r11, 3);
+  });
+  run();
+  EXPECT_EQ(machine_.gpr(0), 12U);
+  EXPECT_EQ(machine_.gpr(10), 12U);
+  EXPECT_EQ(machine_.gpr(11), 37U);
+  EXPECT_EQ(machine_.gpr(12), 111U);
+}
+
+TEST_F(TierTest, loop_over_memory_sums_it) {
+  for (std::uint64_t i = 0; i < 1000; ++i) std::memcpy(machine_.host(TestMachine::kData + i * 8), &i, 8);
+  assemble([](Generator& c) {
+    c.mov(esi, TestMachine::kData);
+    c.mov(ecx, 1000);
+    c.xor_(eax, eax);
+    Xbyak::Label top;
+    c.L(top);
+    c.add(rax, ptr[rsi]);
+    c.add(rsi, 8);
+    c.dec(ecx);
+    c.jnz(top);
+  });
+  run();
+  EXPECT_EQ(machine_.gpr(0), 499500U);
+}
+
+TEST_F(TierTest, carry_lives_across_memory_accesses) {
+  const std::uint64_t ones = ~0ULL;
+  for (unsigned i = 0; i < 4; ++i) std::memcpy(machine_.host(TestMachine::kData + 8 * i), &ones, 8);
+  assemble([](Generator& c) {
+    c.mov(esi, TestMachine::kData);
+    c.mov(eax, 1);
+    c.add(ptr[rsi], rax);
+    c.adc(qword[rsi + 8], 0);
+    c.mov(rdx, ptr[rsi + 24]);  // clobbers flags if they are not kept
+    c.adc(qword[rsi + 16], 0);
+    c.push(rax);
+    c.pop(rbx);
+    c.adc(qword[rsi + 24], 0);
+    c.setc(al);
+  });
+  run();
+  std::uint64_t value = 1;
+  for (unsigned i = 0; i < 4; ++i) {
+    std::memcpy(&value, machine_.host(TestMachine::kData + 8 * i), 8);
+    EXPECT_EQ(value, 0U) << i;
+  }
+  EXPECT_EQ(machine_.gpr(0), 1U);
+  EXPECT_EQ(machine_.gpr(3), 1U);
+}
+
+TEST_F(TierTest, recursive_calls) {
+  assemble([](Generator& c) {
+    Xbyak::Label fib, small, done;
+    c.mov(edi, 15);
+    c.call(fib);
+    c.jmp(done, Generator::T_NEAR);
+    c.L(fib);
+    c.cmp(edi, 2);
+    c.jb(small);
+    c.push(rbx);
+    c.push(rdi);
+    c.dec(edi);
+    c.call(fib);
+    c.mov(ebx, eax);
+    c.pop(rdi);
+    c.sub(edi, 2);
+    c.call(fib);
+    c.add(eax, ebx);
+    c.pop(rbx);
+    c.ret();
+    c.L(small);
+    c.mov(eax, edi);
+    c.ret();
+    c.L(done);
+  });
+  const std::uint64_t stack = machine_.gpr(4);
+  run();
+  EXPECT_EQ(machine_.gpr(0), 610U);
+  EXPECT_EQ(machine_.gpr(4), stack);
+}
+
+TEST_F(TierTest, code_runs_on_into_the_next_page_and_across_an_instruction_that_spans_both) {
+  const std::uint64_t at = TestMachine::kCode + 0xFFB;
+  assemble([](Generator& c) {
+    c.mov(eax, 1);
+    c.mov(rcx, 0x1122334455667788);
+    c.add(rax, rcx);
+  }, at);
+  run(at);
+  EXPECT_EQ(machine_.gpr(0), 0x1122334455667789U);
+}
+
+TEST_F(TierTest, load_that_crosses_pages) {
+  const std::uint64_t value = 0x0123456789ABCDEF;
+  std::memcpy(machine_.host(TestMachine::kData + 0xFFD), &value, 8);
+  assemble([](Generator& c) {
+    c.mov(esi, TestMachine::kData);
+    c.mov(rax, ptr[rsi + 0xFFD]);
+    c.movups(xmm3, ptr[rsi + 0xFF5]);
+    c.movhlps(xmm2, xmm3);
+    c.movq(rbx, xmm2);
+  });
+  run();
+  EXPECT_EQ(machine_.gpr(0), value);
+  EXPECT_EQ(machine_.gpr(3), value);
+}
+
+TEST_F(TierTest, missing_page_leaves_with_the_fault_and_the_state_before_the_instruction) {
+  machine_.map(0x900000, 0);
+  machine_.gpr(4) = 0x901000 - 0x1000 + 8;
+  assemble([](Generator& c) {
+    c.push(rax);
+    c.push(rbx);
+  });
+  ASSERT_EQ(machine_.run(TestMachine::kCode), Tier1Result::kFault);
+  EXPECT_EQ(machine_.block().rip, TestMachine::kCode);
+  EXPECT_EQ(machine_.gpr(4), 0x900008U);
+  EXPECT_EQ(machine_.block().fault.vector, 14);
+  EXPECT_EQ(machine_.block().fault.address, 0x900000U);
+}
+
+TEST_F(TierTest, division_by_zero_is_for_the_interpreter) {
+  assemble([](Generator& c) {
+    c.mov(eax, 5);
+    c.xor_(ecx, ecx);
+    c.div(ecx);
+  });
+  ASSERT_EQ(machine_.run(TestMachine::kCode), Tier1Result::kInterpret);
+  EXPECT_EQ(machine_.block().rip, TestMachine::kCode + 7);
+  EXPECT_EQ(machine_.gpr(0), 5U);
+  EXPECT_EQ(machine_.block().rflags & 0x40, 0x40U);
+}
+
+TEST_F(TierTest, string_operations_across_pages) {
+  for (unsigned i = 0; i < 10000; ++i) machine_.host(TestMachine::kData + i)[0] = static_cast<std::uint8_t>(i * 7);
+  assemble([](Generator& c) {
+    c.mov(esi, TestMachine::kData + 3);
+    c.mov(edi, TestMachine::kData + 0x10000);
+    c.mov(ecx, 9000);
+    c.rep();
+    c.movsb();
+    c.mov(eax, 0x5A);
+    c.mov(ecx, 100);
+    c.rep();
+    c.stosd();
+  });
+  run();
+  EXPECT_EQ(std::memcmp(machine_.host(TestMachine::kData + 0x10000), machine_.host(TestMachine::kData + 3), 9000), 0);
+  EXPECT_EQ(machine_.host(TestMachine::kData + 0x10000 + 9000)[0], 0x5A);
+  EXPECT_EQ(machine_.gpr(7), TestMachine::kData + 0x10000 + 9400);
+  EXPECT_EQ(machine_.gpr(1), 0U);
+}
+
+TEST_F(TierTest, overwritten_code_is_translated_again) {
+  assemble([](Generator& c) { c.mov(eax, 1); });
+  run();
+  EXPECT_EQ(machine_.gpr(0), 1U);
+  machine_.host(TestMachine::kCode + 1)[0] = 2;
+  EXPECT_TRUE(machine_.pages().wrote(nullptr, TestMachine::kCode >> 12, 1, 1));
+  machine_.block().attention = 0;
+  run();
+  EXPECT_EQ(machine_.gpr(0), 2U);
+}
+
+TEST_F(TierTest, store_to_its_own_code_is_for_the_interpreter) {
+  assemble([](Generator& c) {
+    c.mov(ebx, TestMachine::kCode);
+    c.mov(byte[rbx + 1], 2);
+  });
+  ASSERT_EQ(machine_.run(TestMachine::kCode), Tier1Result::kInterpret);
+  EXPECT_EQ(machine_.block().rip, TestMachine::kCode + 5);
+}
+
+TEST_F(TierTest, remapped_page_runs_its_new_code) {
+  Generator target(4096);
+  target.mov(eax, 1);
+  target.ret();
+  machine_.load(0x500000, {target.getCode(), target.getSize()});
+  machine_.load(0x600000, {target.getCode(), target.getSize()});
+  machine_.host(0x600001)[0] = 9;
+  assemble([](Generator& c) {
+    c.db(0xE8);
+    c.dd(0x500000 - (TestMachine::kCode + 5));
+  });
+  run();
+  EXPECT_EQ(machine_.gpr(0), 1U);
+  run();
+  machine_.map(0x500000, 0x600000);
+  run();
+  EXPECT_EQ(machine_.gpr(0), 9U);
+}
+
+TEST_F(TierTest, attention_stops_an_endless_loop) {
+  assemble([](Generator& c) {
+    Xbyak::Label top;
+    c.L(top);
+    c.inc(rax);
+    c.cmp(rax, 1000);
+    c.jne(top);
+    c.mov(ecx, TestMachine::kData);
+    Xbyak::Label forever;
+    c.L(forever);
+    c.jmp(forever);
+  });
+  std::thread other([this] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    machine_.block().attention = kAttentionKick;
+  });
+  EXPECT_EQ(machine_.run(TestMachine::kCode), Tier1Result::kAttention);
+  EXPECT_EQ(machine_.gpr(0), 1000U);
+  other.join();
+}
+
+TEST_F(TierTest, indirect_jumps_and_calls) {
+  assemble([](Generator& c) {
+    Xbyak::Label function, after;
+    c.mov(esi, TestMachine::kData);
+    c.mov(r11d, 10);
+    Xbyak::Label top;
+    c.L(top);
+    c.lea(rax, ptr[rip + function]);
+    c.mov(ptr[rsi], rax);
+    c.call(qword[rsi]);
+    c.call(rax);
+    c.dec(r11d);
+    c.jnz(top);
+    c.lea(r10, ptr[rip + after]);
+    c.jmp(r10);
+    c.ud2();
+    c.L(function);
+    c.inc(ebx);
+    c.ret();
+    c.L(after);
+  });
+  run();
+  EXPECT_EQ(machine_.gpr(3), 20U);
+}
+
+TEST_F(TierTest, flags_travel_through_calls_and_returns) {
+  assemble([](Generator& c) {
+    Xbyak::Label function, done;
+    c.stc();
+    c.call(function);
+    c.setz(al);
+    c.jmp(done);
+    c.L(function);
+    c.setc(bl);
+    c.cmp(rsp, rsp);
+    c.ret();
+    c.L(done);
+  });
+  machine_.gpr(0) = machine_.gpr(3) = 0;
+  run();
+  EXPECT_EQ(machine_.gpr(3), 1U);
+  EXPECT_EQ(machine_.gpr(0), 1U);
+}
+
+TEST_F(TierTest, interrupt_flag_and_pushf_popf) {
+  assemble([](Generator& c) {
+    c.cmp(rax, rax);
+    c.pushf();
+    c.cli();
+    c.pop(rbx);
+    c.pushf();
+    c.pop(rcx);
+    c.push(rbx);
+    c.popf();
+    c.sti();
+    c.nop();
+    c.pushf();
+    c.pop(rdx);
+  });
+  machine_.block().rflags = 0x202;
+  run();
+  EXPECT_EQ(machine_.gpr(3) & 0xFFF, 0x246U);
+  EXPECT_EQ(machine_.gpr(1) & 0x200, 0U);
+  EXPECT_EQ(machine_.gpr(2) & 0x200, 0x200U);
+}
+
+TEST_F(TierTest, bit_test_reaches_beyond_its_operand) {
+  std::memset(machine_.host(TestMachine::kData), 0, 64);
+  assemble([](Generator& c) {
+    c.mov(esi, TestMachine::kData + 16);
+    c.mov(eax, 77);
+    c.bts(ptr[rsi], rax);
+    c.mov(r10, -3);
+    c.bts(ptr[rsi], r10);
+    c.lock();
+    c.bts(ptr[rsi], r10d);
+    c.setc(bl);
+  });
+  run();
+  EXPECT_EQ(machine_.host(TestMachine::kData + 16 + 9)[0], 1 << 5);
+  EXPECT_EQ(machine_.host(TestMachine::kData + 15)[0], 0x20);
+  EXPECT_EQ(machine_.gpr(3) & 1, 1U);
+}
+
+TEST(Tier32, compatibility_mode_code) {
+  TestMachine machine(32, true);
+  // inc eax; mov [0x800010], eax; push 5; pop ecx; call +1; hlt; add eax, [esp]; ret
+  const std::uint8_t code[] = {0x40, 0xA3, 0x10, 0x00, 0x80, 0x00, 0x6A, 0x05, 0x59, 0xE8, 0x01, 0x00, 0x00, 0x00, 0xF4,
+                               0x8B, 0x14, 0x24, 0x03, 0x05, 0x10, 0x00, 0x80, 0x00, 0xC3};
+  machine.load(TestMachine::kCode, code);
+  machine.gpr(0) = 41;
+  ASSERT_EQ(machine.run(TestMachine::kCode), Tier1Result::kInterpret);
+  EXPECT_EQ(machine.block().rip, TestMachine::kCode + 14);
+  EXPECT_EQ(machine.gpr(0), 84U);
+  EXPECT_EQ(machine.gpr(1), 5U);
+  EXPECT_EQ(machine.gpr(2), TestMachine::kCode + 14);
+}
+
+}  // namespace
+}  // namespace bygone::cpu::translator::jit
