@@ -152,7 +152,9 @@ class Core {
   /// Segment base, limit and rights applied.
   [[nodiscard]] std::uint64_t linear_address(unsigned segment, std::uint64_t offset, std::uint32_t size, Access access) {
     if (is_64()) {
-      return segment < 4 ? offset : offset + block_->segments[segment].base;
+      if (segment >= 4) return offset + block_->segments[segment].base;
+      if (segment == 2 && static_cast<std::uint64_t>((static_cast<std::int64_t>(offset) >> 47) + 1) > 1) raise(vector::kSs, 0);
+      return offset;
     }
     if ((block_->mode & kModeFlat) != 0 && segment < 4 && (segment != 1 || access == Access::kRead)) {
       return offset & 0xFFFF'FFFF;

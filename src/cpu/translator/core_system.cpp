@@ -1,5 +1,6 @@
 // Control registers, reset, halts, hypercalls, the live fields of CPUID, flags that change modes.
 #include "cpu/translator/core.h"
+#include "cpu/translator/msr_index.h"
 #include "cpu/translator/xsave.h"
 
 namespace bygone::cpu::translator {
@@ -108,6 +109,7 @@ CpuidResult Core::cpuid(std::uint32_t leaf, std::uint32_t subleaf) {
   switch (leaf) {
     case 1:
       result.ebx = (result.ebx & 0x00FF'FFFF) | (index_.value << 24);
+      if (apic_ != nullptr && (apic_->read_msr(msr::kApicBase).value_or(0) & (1U << 11)) == 0) result.edx &= ~(1U << 9);
       result.ecx = (block_->cr4 & cr4::kOsxsave) != 0 ? result.ecx | (1U << 27) : result.ecx & ~(1U << 27);
       break;
     case 0xB:

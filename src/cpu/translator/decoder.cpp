@@ -332,6 +332,7 @@ DecodeStatus decode_instruction(std::span<const std::uint8_t> bytes, std::uint32
   decoded.length = 1;
   decoded.handler = raise_undefined;
   if (status == ZYDIS_STATUS_NO_MORE_DATA) return DecodeStatus::kNeedsMore;
+  if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG) decoded.handler = raise_too_long;
   if (!ZYAN_SUCCESS(status)) return DecodeStatus::kDone;
 
   decoded = from_instruction(instruction, operands.data(), width);

@@ -29,6 +29,7 @@ struct HandlerEntry {
 /// For instructions that run natively, by Decoded::native and is_memory.
 [[nodiscard]] Handler native_handler(const Decoded& decoded);
 void raise_undefined(Core& core, const Decoded& decoded);
+void raise_too_long(Core& core, const Decoded& decoded);
 void push_segment_register(Core& core, const Decoded& decoded);
 void pop_segment_register(Core& core, const Decoded& decoded);
 

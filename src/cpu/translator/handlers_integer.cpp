@@ -553,5 +553,6 @@ Handler native_handler(const Decoded& decoded) {
 }
 
 void raise_undefined(Core& core, const Decoded&) { core.raise_ud(); }
+void raise_too_long(Core& core, const Decoded&) { core.raise_gp(); }
 
 }  // namespace bygone::cpu::translator

@@ -59,6 +59,10 @@ void note_register(Footprint& print, const ZydisDecodedOperand& operand) {
     if (writes) print.gpr_written |= bit(gpr->number);
     return;
   }
+  if (name == ZYDIS_REGISTER_MXCSR || name == ZYDIS_REGISTER_X87CONTROL || name == ZYDIS_REGISTER_X87STATUS ||
+      name == ZYDIS_REGISTER_X87TAG) {
+    return;
+  }
   switch (ZydisRegisterGetClass(name)) {
     case ZYDIS_REGCLASS_XMM:
     case ZYDIS_REGCLASS_YMM: {
@@ -72,12 +76,7 @@ void note_register(Footprint& print, const ZydisDecodedOperand& operand) {
     case ZYDIS_REGCLASS_MMX:
     case ZYDIS_REGCLASS_FLAGS:
     case ZYDIS_REGCLASS_IP: break;
-    case ZYDIS_REGCLASS_INVALID: print.supported = false; break;
-    default:
-      if (name != ZYDIS_REGISTER_MXCSR && name != ZYDIS_REGISTER_X87CONTROL && name != ZYDIS_REGISTER_X87STATUS &&
-          name != ZYDIS_REGISTER_X87TAG) {
-        print.supported = false;
-      }
+    default: print.supported = false; break;
   }
 }
 
