@@ -30,6 +30,11 @@ Result<std::unique_ptr<cpu::Engine>> choose_engine(std::vector<std::unique_ptr<c
     if (name != "auto" && name != engine->name()) continue;
     const cpu::EngineStatus status = engine_status(*engine, cache);
     if (status.is_usable) return std::move(engine);
+    if (name == engine->name() && status.million_instructions_per_second > 0) {
+      // Asked for by name, and it runs: slow is the person's choice.
+      log.warning("engine {}: {}", name, status.reason);
+      return std::move(engine);
+    }
     log.info("engine {} is not used: {}", engine->name(), status.reason);
     reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", engine->name(), status.reason);
     if (hint.empty()) hint = status.hint;

@@ -7,6 +7,15 @@
 
 namespace bygone::machine::gen2 {
 
+std::string_view to_string(GuestProfile profile) {
+  switch (profile) {
+    case GuestProfile::kLinux: return "linux";
+    case GuestProfile::kWindows: return "windows";
+    case GuestProfile::kLegacyWindows: return "legacy-windows";
+  }
+  return "linux";
+}
+
 Result<std::unique_ptr<Machine>> Machine::create(MachineOptions options) {
   BYGONE_ASSIGN(auto parts, Parts::create(std::move(options)));
   return std::unique_ptr<Machine>(new Machine(std::move(parts)));
@@ -15,18 +24,20 @@ Result<std::unique_ptr<Machine>> Machine::create(MachineOptions options) {
 Machine::Machine(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 Machine::~Machine() {
+  parts_->end({MachineEnd::Reason::kStopped, {}});
+  if (parts_->control_thread.joinable()) parts_->control_thread.join();
+  parts_->runner->stop();
+  parts_->timers.pause();
   if (parts_->loop_thread.joinable()) {
-    parts_->end({MachineEnd::Reason::kStopped, {}});
     parts_->loop->stop();
     parts_->loop_thread.join();
   }
-  parts_->runner->stop();
-  parts_->timers.pause();
 }
 
 Result<void> Machine::start() {
   BYGONE_CHECK(parts_->load_boot_state());
   parts_->loop_thread = std::thread([this] { parts_->loop->run(); });
+  parts_->control_thread = std::thread([this] { parts_->serve_control(); });
   parts_->runner->start();
   parts_->runner->resume();
   return {};
@@ -35,13 +46,13 @@ Result<void> Machine::start() {
 void Machine::pause() {
   const std::lock_guard lock(parts_->control_mutex);
   parts_->runner->pause();
-  parts_->timers.pause();
+  parts_->stop_time();
 }
 
 void Machine::resume() {
   const std::lock_guard lock(parts_->control_mutex);
   if (parts_->has_ended()) return;
-  parts_->timers.resume();
+  parts_->start_time();
   parts_->runner->resume();
 }
 

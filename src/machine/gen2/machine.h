@@ -3,7 +3,7 @@
 //   create() → start() → … pause()/resume()/reset() … → power_off() or the guest does → wait()
 //
 // The vCPU threads belong to the Runner, slow devices to the event loop's thread, timers to the timer service's. A guest's wish that
-// stops processors (reset, power off, a crash) is carried out on the event loop, so that no processor waits for itself.
+// stops processors (reset, power off, a crash) is carried out on a control thread, so that nobody waits for itself.
 //
 // Threading: the public calls from any thread but the machine's own; they serialise.
 #pragma once
@@ -50,6 +50,8 @@ struct SerialOptions {
 
 /// Which Windows-or-Linux facts the machine shows its guest.
 enum class GuestProfile { kLinux, kWindows, kLegacyWindows };
+/// "linux", "windows", "legacy-windows".
+[[nodiscard]] std::string_view to_string(GuestProfile profile);
 
 struct DiskOptions {
   std::unique_ptr<disk::BlockDevice> device;

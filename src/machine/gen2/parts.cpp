@@ -14,8 +14,10 @@ Result<std::unique_ptr<Machine::Parts>> Machine::Parts::create(MachineOptions gi
   BYGONE_ASSIGN(parts->loop, EventLoop::create());
   BYGONE_CHECK(parts->create_memory());
   BYGONE_CHECK(parts->create_processors());
+  BYGONE_CHECK(parts->create_hypervisor());
   BYGONE_CHECK(parts->create_chipset());
   BYGONE_CHECK(parts->create_firmware());
+  BYGONE_CHECK(parts->create_bus_devices());
   parts->attach_devices();
   Parts* self = parts.get();
   parts->runner = std::make_unique<Runner>(
@@ -35,15 +37,45 @@ Result<void> Machine::Parts::create_memory() {
 }
 
 Result<void> Machine::Parts::create_processors() {
+  BYGONE_ASSIGN(features, hyperv::FeatureSet::profile(to_string(options.profile)));
+  // Not every engine can interrupt without an in-service bit, and the leaves must be known before the partition is.
+  features.remove(hyperv::Feature::kAutoEoi);
   BYGONE_ASSIGN(const cpu::CpuidTable engine_table, options.engine->supported_cpuid());
   cpu::PartitionOptions partition_options;
   partition_options.memory = &memory;
   partition_options.vcpu_count = options.processors;
   partition_options.cpuid = make_machine_cpuid(engine_table, options.processors);
+  hyperv::add_cpuid_leaves(partition_options.cpuid, features);
   partition_options.local_apics = chipset::local_apic_factory(timers);
   partition_options.code_cache_bytes = options.code_cache_bytes;
   partition_options.log = log.part("cpu");
   BYGONE_ASSIGN(partition, options.engine->create_partition(std::move(partition_options)));
+  return {};
+}
+
+Result<void> Machine::Parts::create_hypervisor() {
+  hyperv::HypervisorOptions hypervisor_options;
+  hypervisor_options.memory = &memory;
+  hypervisor_options.partition = partition.get();
+  hypervisor_options.timers = &timers;
+  hypervisor_options.vp_count = options.processors;
+  hypervisor_options.features = features;
+  hypervisor_options.log = log.part("hypervisor");
+  hypervisor_options.crashed = [this](const hyperv::CrashReport& report) { report_crash(report); };
+  hypervisor_options.reset = [this] { request_reset(); };
+  BYGONE_ASSIGN(hypervisor, hyperv::Hypervisor::create(std::move(hypervisor_options)));
+  return {};
+}
+
+Result<void> Machine::Parts::create_bus_devices() {
+  video = std::make_unique<devices::video::Video>(memory, devices::video::VideoOptions{});
+  keyboard = std::make_unique<devices::keyboard::Keyboard>();
+  mouse = std::make_unique<devices::mouse::Mouse>();
+  bus = std::make_unique<vmbus::Server>(memory, hypervisor->synic(), *loop, log.part("vmbus"));
+  for (vmbus::Device* device : {static_cast<vmbus::Device*>(video.get()), static_cast<vmbus::Device*>(keyboard.get()),
+                                static_cast<vmbus::Device*>(mouse.get())}) {
+    BYGONE_CHECK(bus->add_device(*device, *loop));
+  }
   return {};
 }
 

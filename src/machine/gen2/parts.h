@@ -16,13 +16,18 @@
 #include "chipset/power_management.h"
 #include "chipset/rtc.h"
 #include "chipset/serial.h"
+#include "devices/keyboard/keyboard.h"
+#include "devices/mouse/mouse.h"
+#include "devices/video/video.h"
 #include "firmware/uefi/helper_ports.h"
+#include "hyperv/hypervisor.h"
 #include "machine/gen2/boot.h"
 #include "machine/gen2/bus.h"
 #include "machine/gen2/machine.h"
 #include "machine/gen2/runner.h"
 #include "support/event_loop.h"
 #include "support/timer_service.h"
+#include "vmbus/server.h"
 
 namespace bygone::machine::gen2 {
 
@@ -48,15 +53,21 @@ struct Machine::Parts {
   [[nodiscard]] Result<void> create_serial(const SerialOptions& serial, std::uint16_t base, unsigned pin,
                                            std::unique_ptr<chipset::CharBackend>& backend, std::unique_ptr<chipset::SerialPort>& port);
   [[nodiscard]] Result<void> create_firmware();
+  [[nodiscard]] Result<void> create_hypervisor();
+  [[nodiscard]] Result<void> create_bus_devices();
   void attach_devices();
 
   // Running.
   [[nodiscard]] Result<void> load_boot_state();
   [[nodiscard]] bool handle_exit(cpu::VpIndex vp, cpu::Exit& exit);
+  void report_crash(const hyperv::CrashReport& report);
+  void stop_time();
+  void start_time();
   void answer_msr(cpu::VpIndex vp, cpu::MsrExit& exit);
   [[nodiscard]] Result<void> reset();
-  /// From any thread, vCPUs' included: does the work later on the loop.
+  /// From any thread, vCPUs' included: the control thread does the work.
   void request_reset();
+  void serve_control();
   void end(MachineEnd how);
   [[nodiscard]] bool has_ended();
   [[nodiscard]] nlohmann::json inspect();
@@ -74,6 +85,8 @@ struct Machine::Parts {
   Guid system_id = Guid::random();
 
   std::unique_ptr<cpu::Partition> partition;
+  hyperv::FeatureSet features;
+  std::unique_ptr<hyperv::Hypervisor> hypervisor;
   std::unique_ptr<chipset::IoApic> io_apic;
   std::unique_ptr<chipset::PowerManagement> power;
   std::unique_ptr<chipset::Rtc> rtc;
@@ -84,11 +97,18 @@ struct Machine::Parts {
   std::unique_ptr<firmware::HelperPorts> helper_ports;
   std::unique_ptr<HelperPortDevice> helper_device;
 
+  std::unique_ptr<devices::video::Video> video;
+  std::unique_ptr<devices::keyboard::Keyboard> keyboard;
+  std::unique_ptr<devices::mouse::Mouse> mouse;
+  std::unique_ptr<vmbus::Server> bus;
+
   std::unique_ptr<Runner> runner;
-  std::thread loop_thread;
+  std::thread loop_thread;     // devices' work and the bus's control plane
+  std::thread control_thread;  // what stops processors, so that neither they nor the loops wait for themselves
   std::mutex control_mutex;
   std::mutex end_mutex;
-  std::condition_variable ended;
+  std::condition_variable ended, control_changed;
+  bool reset_requested = false;           // guarded by end_mutex
   std::optional<MachineEnd> machine_end;  // guarded by end_mutex
 };
 

@@ -27,7 +27,7 @@ bool Machine::Parts::handle_exit(cpu::VpIndex vp, cpu::Exit& exit) {
   } else if (auto* msr = std::get_if<cpu::MsrExit>(&exit)) {
     answer_msr(vp, *msr);
   } else if (auto* call = std::get_if<cpu::HypercallExit>(&exit)) {
-    call->fault = true;
+    hypervisor->handle_hypercall(vp, *call);
   } else if (const auto* eoi = std::get_if<cpu::IoApicEoiExit>(&exit)) {
     io_apic->end_of_interrupt(eoi->vector);
   } else if (std::holds_alternative<cpu::ShutdownExit>(exit)) {
@@ -40,30 +40,62 @@ bool Machine::Parts::handle_exit(cpu::VpIndex vp, cpu::Exit& exit) {
   return true;
 }
 
-void Machine::Parts::answer_msr(cpu::VpIndex, cpu::MsrExit& exit) {
+void Machine::Parts::answer_msr(cpu::VpIndex vp, cpu::MsrExit& exit) {
+  if (exit.is_write ? hypervisor->write_msr(vp, exit) : hypervisor->read_msr(vp, exit)) return;
   exit.fault = true;
   log.debug("the guest {} unknown MSR {:#x}", exit.is_write ? "wrote" : "read", exit.index);
 }
 
+void Machine::Parts::stop_time() {
+  timers.pause();
+  hypervisor->pause();
+}
+
+void Machine::Parts::start_time() {
+  hypervisor->resume();
+  timers.resume();
+}
+
+void Machine::Parts::report_crash(const hyperv::CrashReport& report) {
+  std::string record = fmt::format("processor {} reports", report.vp.value);
+  for (const std::uint64_t parameter : report.parameters) record += fmt::format(" {:#x}", parameter);
+  if (!report.message.empty()) record += ": " + report.message;
+  log.error("the guest crashed: {}", record);
+}
+
 void Machine::Parts::request_reset() {
   runner->request_pause();
-  loop->post([this] {
+  const std::lock_guard lock(end_mutex);
+  reset_requested = true;
+  control_changed.notify_all();
+}
+
+void Machine::Parts::serve_control() {
+  for (;;) {
+    {
+      std::unique_lock lock(end_mutex);
+      control_changed.wait(lock, [this] { return reset_requested || machine_end; });
+      if (machine_end) return;
+      reset_requested = false;
+    }
     if (auto outcome = reset(); !outcome) end({MachineEnd::Reason::kEngineFailed, outcome.error().text()});
-  });
+  }
 }
 
 Result<void> Machine::Parts::reset() {
   const std::lock_guard lock(control_mutex);
   if (has_ended()) return {};
   runner->pause();
-  timers.pause();
+  stop_time();
+  bus->reset();
+  hypervisor->reset();
   chipset::Savable* const devices[] = {io_apic.get(), power.get(), rtc.get(), generation.get(), com1.get(), com2.get()};
   for (chipset::Savable* device : devices) {
     if (device != nullptr) device->reset();
   }
   helper_ports->reset();
   BYGONE_CHECK(load_boot_state());
-  timers.resume();
+  start_time();
   runner->resume();
   return {};
 }
@@ -73,6 +105,7 @@ void Machine::Parts::end(MachineEnd how) {
   const std::lock_guard lock(end_mutex);
   if (!machine_end) machine_end = std::move(how);
   ended.notify_all();
+  control_changed.notify_all();
 }
 
 bool Machine::Parts::has_ended() {
@@ -86,6 +119,8 @@ nlohmann::json Machine::Parts::inspect() {
       {"processors", options.processors},
       {"running", !runner->is_paused()},
       {"cpu", nlohmann::json::parse(partition->inspect(), nullptr, false)},
+      {"hypervisor", hypervisor->inspect()},
+      {"bus", bus->inspect()},
       {"io_apic", io_apic->inspect()},
       {"power", power->inspect()},
       {"rtc", rtc->inspect()},
