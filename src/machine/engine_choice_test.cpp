@@ -51,11 +51,18 @@ TEST(EngineChoiceTest, auto_takes_the_first_that_is_usable) {
 
 TEST(EngineChoiceTest, a_named_engine_is_taken_or_refused_with_its_reason) {
   EXPECT_EQ((*choose_engine(engines(kUsable, kUsable), "software", kNoCache, Log()))->name(), "software");
-  const auto refused = choose_engine(engines(kEmulated, kUsable), "kvm", kNoCache, Log());
+  const auto refused = choose_engine(engines(kAbsent, kUsable), "kvm", kNoCache, Log());
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
-  EXPECT_NE(refused.error().message.find("kernel mode is emulated"), std::string::npos);
-  EXPECT_EQ(refused.error().hint, "ask the owner");
+  EXPECT_NE(refused.error().message.find("no device"), std::string::npos);
+  EXPECT_EQ(refused.error().hint, "load the module");
+}
+
+TEST(EngineChoiceTest, a_slow_engine_asked_for_by_name_is_taken_with_a_warning) {
+  std::string warnings;
+  const Log log([&](LogLevel, std::string_view, std::string_view text) { warnings += text; });
+  EXPECT_EQ((*choose_engine(engines(kEmulated, kUsable), "kvm", kNoCache, log))->name(), "kvm");
+  EXPECT_NE(warnings.find("kernel mode is emulated"), std::string::npos);
 }
 
 TEST(EngineChoiceTest, no_usable_engine_names_every_reason) {
