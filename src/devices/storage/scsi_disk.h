@@ -1,0 +1,45 @@
+// A SCSI disk over a BlockDevice (SBC-3).
+//
+// Reads and writes go straight between the image and guest memory: the command's buffer becomes the request's iovecs.
+// Threading: as ScsiTarget; completions come on the block device's threads.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "devices/storage/inquiry.h"
+#include "devices/storage/scsi_target.h"
+#include "disk/block_device.h"
+
+namespace bygone::devices::storage {
+
+class ScsiDisk final : public ScsiTarget {
+ public:
+  explicit ScsiDisk(std::shared_ptr<disk::BlockDevice> device) : device_(std::move(device)) {}
+
+  void execute(const ScsiCommand& command, Done done) override;
+  void raise_attention(spec::scsi::AdditionalSense what) override { attention_ = what; }
+  [[nodiscard]] nlohmann::json save() const override;
+  [[nodiscard]] Result<void> restore(const nlohmann::json& state) override;
+  [[nodiscard]] nlohmann::json inspect() const override;
+
+ private:
+  /// Commands that are answered at once; nullopt: it is one of the others, or unknown.
+  [[nodiscard]] std::optional<ScsiOutcome> answer(const ScsiCommand& command, const disk::BlockDeviceInfo& info);
+  void transfer(const ScsiCommand& command, const disk::BlockDeviceInfo& info, Done done);
+  void flush(Done done);
+  void write_same(const ScsiCommand& command, const disk::BlockDeviceInfo& info, Done done);
+  void unmap(const ScsiCommand& command, const disk::BlockDeviceInfo& info, Done done);
+
+  std::shared_ptr<disk::BlockDevice> device_;
+  std::optional<spec::scsi::AdditionalSense> attention_;
+};
+
+/// First block and number of blocks of the READ, WRITE, VERIFY, WRITE SAME and SYNCHRONIZE CACHE commands of all lengths.
+struct BlockRange {
+  std::uint64_t first = 0;
+  std::uint64_t count = 0;
+};
+[[nodiscard]] BlockRange block_range(const ScsiCommand& command);
+
+}  // namespace bygone::devices::storage
