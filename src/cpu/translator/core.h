@@ -335,7 +335,9 @@ class Core {
   [[nodiscard]] MmuResult look(std::uint64_t linear, Access access, std::uint32_t context);
   /// True when the loop must return with exit().
   bool serve_attention();
-  void interpret(std::uint32_t count);
+  enum class Until : std::uint8_t { kCount, kTransfer };
+  /// At most `count` instructions; fewer when somebody wants the processor, it halts, faults or leaves.
+  void interpret(std::uint32_t count, Until until);
   void execute_one();
   void deliver_interrupts();
   void take_event(EventKind kind, std::uint8_t vector);

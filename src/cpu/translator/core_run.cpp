@@ -56,17 +56,19 @@ void Core::run_until_exit() {
       continue;
     }
     constexpr std::uint32_t kInterpretedModes = kModeReal | kModeSlow;
-    if (tier1_ && answers_count_ == 0 && block_->interrupt_shadow == 0 && (block_->mode & kInterpretedModes) == 0) {
-      const Tier1Result result = tier1_->run(*block_);
-      if (result == Tier1Result::kAttention) continue;
-      if (result == Tier1Result::kFault) {
-        deliver_fault();
-        continue;
+    constexpr std::uint32_t kMany = 4096;
+    if (!tier1_ || (block_->mode & kInterpretedModes) != 0) {
+      interpret(kMany, Until::kCount);
+    } else if (answers_count_ != 0 || block_->interrupt_shadow != 0) {
+      interpret(1, Until::kCount);
+    } else {
+      switch (tier1_->run(*block_)) {
+        case Tier1Result::kAttention: break;
+        case Tier1Result::kFault: deliver_fault(); break;
+        case Tier1Result::kInterpret: interpret(1, Until::kCount); break;
+        case Tier1Result::kCold: interpret(kMany, Until::kTransfer); break;
       }
-      if (step() == StepResult::kExit) break;
-      continue;
     }
-    interpret(4096);
     if (exit_pending_) break;
   }
   block_->in_guest.store(0);
@@ -89,7 +91,7 @@ bool Core::serve_attention() {
     return true;  // stays set until a reset
   }
   if (answers_count_ != 0) {  // an instruction is half way; finish it first
-    interpret(1);
+    interpret(1, Until::kCount);
     return exit_pending_;
   }
   if ((bits & kAttentionKick) != 0) {
@@ -169,14 +171,16 @@ void Core::shut_down() { block_->attention.fetch_or(kAttentionShutdown); }
 
 StepResult Core::step() {
   exit_pending_ = false;
-  interpret(1);
+  interpret(1, Until::kCount);
   return exit_pending_ ? StepResult::kExit : StepResult::kDone;
 }
 
-void Core::interpret(std::uint32_t count) {
+void Core::interpret(std::uint32_t count, Until until) {
   try {
     for (std::uint32_t i = 0; i < count; ++i) {
+      const std::uint64_t before = block_->rip;
       execute_one();
+      if (until == Until::kTransfer && block_->rip - before > 15) return;  // a jump, or a short one that is worth the same
       if (block_->attention.load(std::memory_order_relaxed) != 0) return;
       if (block_->activity != static_cast<std::uint8_t>(ActivityState::kRunning)) return;
     }

@@ -15,6 +15,7 @@ namespace bygone::cpu::translator {
 
 enum class Tier1Result : std::uint8_t {
   kInterpret,  ///< the instruction at rip is for the interpreter (system, MMIO, page-crossing, not translated)
+  kCold,       ///< the code at rip is not worth translating yet: interpret up to the next transfer of control
   kAttention,  ///< block.attention is set
   kFault,      ///< block.fault is to be delivered; rip is the faulting instruction's
 };

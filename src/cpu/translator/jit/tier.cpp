@@ -74,7 +74,7 @@ Tier1Result Tier::run(VcpuBlock& block) {
     if (target == nullptr) {
       if (!is_hot(block.rip)) {
         ++interpreted_;
-        return Tier1Result::kInterpret;
+        return Tier1Result::kCold;
       }
       target = translate(block, block.rip, mode);
     }
