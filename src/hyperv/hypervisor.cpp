@@ -287,9 +287,6 @@ void Hypervisor::report_crash(VpIndex vp, std::uint64_t control) {
     std::vector<std::byte> text(std::min(report.parameters[4], kCrashMessageLimit));
     if (memory_.read({report.parameters[3]}, text)) report.message = printable(text);
   }
-  options_.log.error("the guest crashed: {:#x} ({:#x}, {:#x}, {:#x}, {:#x}){}{}", report.parameters[0], report.parameters[1],
-                     report.parameters[2], report.parameters[3], report.parameters[4], report.message.empty() ? "" : "\n",
-                     report.message);
   if (options_.crashed) options_.crashed(report);
 }
 

@@ -1,7 +1,6 @@
 #include "hyperv/overlay_page.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace bygone::hyperv {
 
@@ -11,7 +10,7 @@ constexpr std::uint32_t kSavedVersion = 1;
 
 std::vector<std::uint8_t> to_numbers(std::span<const std::byte> bytes) {
   std::vector<std::uint8_t> numbers(bytes.size());
-  std::memcpy(numbers.data(), bytes.data(), bytes.size());
+  std::ranges::transform(bytes, numbers.begin(), [](std::byte byte) { return std::to_integer<std::uint8_t>(byte); });
   return numbers;
 }
 
@@ -22,7 +21,7 @@ bool read_page(SavedFields& fields, const char* name, std::vector<std::byte>& in
   fields.require(fits, fmt::format("{} is not a page", name));
   if (!fits) return false;
   into.resize(field->get_binary().size());
-  std::memcpy(into.data(), field->get_binary().data(), into.size());
+  std::ranges::transform(field->get_binary(), into.begin(), [](std::uint8_t byte) { return std::byte{byte}; });
   return true;
 }
 
