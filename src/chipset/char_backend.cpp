@@ -8,8 +8,10 @@
 #include <sys/un.h>
 #include <termios.h>
 
+#include <algorithm>
 #include <array>
 #include <mutex>
+#include <string>
 
 namespace bygone::chipset {
 
@@ -42,6 +44,67 @@ class Input {
  private:
   std::mutex mutex_;
   InputHandler handler_;
+};
+
+/// Output that its descriptor does not take at once: kept, within bounds, and sent when it does.
+/// Threading: write() from any thread, the rest on the loop's thread. A task that is still posted keeps it alive.
+class Outbox : public std::enable_shared_from_this<Outbox> {
+ public:
+  enum class Kind { kTerminal, kSocket };
+  Outbox(EventLoop& loop, Kind kind) : loop_(loop), kind_(kind) {}
+
+  /// -1: nobody is there; what waits is dropped.
+  void set_descriptor(int fd) {
+    const std::lock_guard lock(mutex_);
+    fd_ = fd;
+    waiting_.clear();
+    is_watched_ = false;
+  }
+  void write(std::span<const std::byte> data) {
+    const std::lock_guard lock(mutex_);
+    if (fd_ < 0) return;
+    if (waiting_.empty()) data = data.subspan(send(data));
+    const std::size_t kept = std::min(data.size(), kLimit - std::min(kLimit, waiting_.size()));
+    waiting_.append(reinterpret_cast<const char*>(data.data()), kept);
+    if (waiting_.empty() || is_watched_) return;
+    is_watched_ = true;
+    loop_.post([self = shared_from_this()] { self->watch(); });
+  }
+  void on_writable() {
+    const std::lock_guard lock(mutex_);
+    if (fd_ < 0) return;
+    waiting_.erase(0, send(std::as_bytes(std::span(waiting_))));
+    if (!waiting_.empty()) return;
+    is_watched_ = false;
+    (void)loop_.change_events(fd_, EPOLLIN);
+  }
+
+ private:
+  static constexpr std::size_t kLimit = 256 * 1024;
+
+  void watch() {
+    const std::lock_guard lock(mutex_);
+    if (fd_ >= 0 && is_watched_) (void)loop_.change_events(fd_, EPOLLIN | EPOLLOUT);
+  }
+  [[nodiscard]] std::size_t send(std::span<const std::byte> data) const {
+    std::size_t done = 0;
+    while (done < data.size()) {
+      const std::span<const std::byte> rest = data.subspan(done);
+      const ssize_t sent = kind_ == Kind::kSocket ? ::send(fd_, rest.data(), rest.size(), MSG_NOSIGNAL | MSG_DONTWAIT)
+                                                  : ::write(fd_, rest.data(), rest.size());
+      if (sent < 0 && errno == EINTR) continue;
+      if (sent <= 0) break;
+      done += static_cast<std::size_t>(sent);
+    }
+    return done;
+  }
+
+  EventLoop& loop_;
+  const Kind kind_;
+  std::mutex mutex_;
+  int fd_ = -1;
+  std::string waiting_;
+  bool is_watched_ = false;
 };
 
 class ConsoleBackend final : public CharBackend {
@@ -93,30 +156,39 @@ class PtyBackend final : public CharBackend {
  public:
   // The other end stays open here too, so that the pair survives readers that come and go.
   PtyBackend(EventLoop& loop, UniqueFd primary, UniqueFd secondary)
-      : loop_(loop), primary_(std::move(primary)), secondary_(std::move(secondary)) {}
-  ~PtyBackend() override { loop_.unwatch(primary_.get()); }
+      : loop_(loop), primary_(std::move(primary)), secondary_(std::move(secondary)),
+        outbox_(std::make_shared<Outbox>(loop, Outbox::Kind::kTerminal)) {}
+  ~PtyBackend() override {
+    outbox_->set_descriptor(-1);
+    loop_.unwatch(primary_.get());
+  }
 
   Result<void> start() {
-    return loop_.watch(primary_.get(), EPOLLIN, [this](std::uint32_t) {
+    outbox_->set_descriptor(primary_.get());
+    return loop_.watch(primary_.get(), EPOLLIN, [this](std::uint32_t events) {
+      if ((events & EPOLLOUT) != 0) outbox_->on_writable();
+      if ((events & EPOLLIN) == 0) return;
       std::array<std::byte, 256> buffer;
       const ssize_t count = ::read(primary_.get(), buffer.data(), buffer.size());
       if (count > 0) input_.deliver(std::span(buffer).first(static_cast<std::size_t>(count)));
     });
   }
-  void write(std::span<const std::byte> data) override { write_all(primary_.get(), data); }
+  void write(std::span<const std::byte> data) override { outbox_->write(data); }
   void set_input_handler(InputHandler handler) override { input_.set(std::move(handler)); }
 
  private:
   EventLoop& loop_;
   UniqueFd primary_;
   UniqueFd secondary_;
+  std::shared_ptr<Outbox> outbox_;
   Input input_;
 };
 
 class SocketBackend final : public CharBackend {
  public:
   SocketBackend(EventLoop& loop, UniqueFd listener, std::string path)
-      : loop_(loop), listener_(std::move(listener)), path_(std::move(path)) {}
+      : loop_(loop), listener_(std::move(listener)), path_(std::move(path)),
+        outbox_(std::make_shared<Outbox>(loop, Outbox::Kind::kSocket)) {}
   ~SocketBackend() override {
     loop_.unwatch(listener_.get());
     drop_client();
@@ -126,26 +198,20 @@ class SocketBackend final : public CharBackend {
   Result<void> start() {
     return loop_.watch(listener_.get(), EPOLLIN, [this](std::uint32_t) { on_connection(); });
   }
-  void write(std::span<const std::byte> data) override {
-    const std::lock_guard lock(mutex_);
-    while (client_ && !data.empty()) {
-      const ssize_t sent = ::send(client_.get(), data.data(), data.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-      if (sent <= 0) return;  // slow or gone: the loop notices a hang-up
-      data = data.subspan(static_cast<std::size_t>(sent));
-    }
-  }
+  void write(std::span<const std::byte> data) override { outbox_->write(data); }
   void set_input_handler(InputHandler handler) override { input_.set(std::move(handler)); }
 
  private:
   void on_connection() {
     UniqueFd accepted(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!accepted || client_) return;  // a second client is turned away
-    const int fd = accepted.get();
-    if (!loop_.watch(fd, EPOLLIN | EPOLLRDHUP, [this](std::uint32_t) { on_input(); })) return;
-    const std::lock_guard lock(mutex_);
+    if (!loop_.watch(accepted.get(), EPOLLIN, [this](std::uint32_t events) { on_client(events); })) return;
     client_ = std::move(accepted);
+    outbox_->set_descriptor(client_.get());
   }
-  void on_input() {
+  void on_client(std::uint32_t events) {
+    if ((events & EPOLLOUT) != 0) outbox_->on_writable();
+    if ((events & ~static_cast<std::uint32_t>(EPOLLOUT)) == 0) return;
     std::array<std::byte, 256> buffer;
     const ssize_t count = ::recv(client_.get(), buffer.data(), buffer.size(), 0);
     if (count > 0) {
@@ -156,16 +222,16 @@ class SocketBackend final : public CharBackend {
   }
   void drop_client() {
     if (!client_) return;
+    outbox_->set_descriptor(-1);
     loop_.unwatch(client_.get());
-    const std::lock_guard lock(mutex_);
     client_.reset();
   }
 
   EventLoop& loop_;
   UniqueFd listener_;
   std::string path_;
-  std::mutex mutex_;
-  UniqueFd client_;  // changed on the loop's thread with mutex_ held
+  UniqueFd client_;
+  std::shared_ptr<Outbox> outbox_;
   Input input_;
 };
 

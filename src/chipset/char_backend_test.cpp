@@ -109,6 +109,22 @@ TEST_F(CharBackendTest, socket_serves_its_owner_only_and_one_client_after_anothe
   EXPECT_FALSE(std::filesystem::exists(path));
 }
 
+TEST_F(CharBackendTest, slow_reader_still_gets_everything) {
+  std::string path;
+  auto backend = std::move(*create_pty_backend(*loop_, path));
+  const UniqueFd other(::open(path.c_str(), O_RDWR | O_NOCTTY | O_NONBLOCK));
+  ASSERT_TRUE(other) << path;
+  std::string expected;
+  for (int i = 0; i < 4000; ++i) expected += fmt::format("line {:5}\n", i);  // far more than a terminal holds
+  for (std::size_t i = 0; i < expected.size(); i += 11) backend->write(bytes(expected).subspan(i, 11));
+  std::string got;
+  for (int i = 0; i < 20'000 && got.size() < expected.size(); ++i) {
+    got += read_some(other.get());
+    loop_->run_once(0ms);
+  }
+  EXPECT_TRUE(got == expected) << got.size() << " of " << expected.size() << " characters";
+}
+
 TEST_F(CharBackendTest, socket_does_not_replace_a_file) {
   const std::string path = directory_ + "/precious";
   std::ofstream(path) << "data";
