@@ -1,11 +1,14 @@
 #include "firmware/linux/loader.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <optional>
 
 #include "firmware/entry_state.h"
+#include "firmware/linux/uefi_tables.h"
 #include "spec/linux/boot_protocol.h"
+#include "spec/uefi/system_table.h"
 
 namespace bygone::firmware {
 namespace {
@@ -122,6 +125,18 @@ Result<EntryState> load_linux(memory::GuestMemory& memory, const LinuxBoot& boot
   if (map.size() > protocol::kE820MaximumEntries) return fail(ErrorCode::kExhausted, "{} memory ranges are too many", map.size());
   zero_page[protocol::kZeroPageE820Count] = static_cast<std::byte>(map.size());
   std::memcpy(zero_page.data() + protocol::kZeroPageE820Table, map.data(), map.size() * sizeof map[0]);
+  BYGONE_ASSIGN(const UefiTables tables, place_uefi_tables(memory, map, kDirectBootAcpi.base));
+  const protocol::EfiInfo efi_info{{'E', 'L', '6', '4'},
+                                   static_cast<std::uint32_t>(tables.system_table),
+                                   tables.descriptor_size,
+                                   spec::uefi::kMemoryDescriptorVersion,
+                                   static_cast<std::uint32_t>(tables.memory_map),
+                                   tables.memory_map_size,
+                                   0U,
+                                   0U};
+  std::memcpy(zero_page.data() + protocol::kZeroPageEfiInfo, &efi_info, sizeof efi_info);
+  const std::array<le32, 2> framebuffer{static_cast<std::uint32_t>(boot.framebuffer.base), static_cast<std::uint32_t>(boot.framebuffer.size)};
+  std::memcpy(zero_page.data() + protocol::kZeroPageFramebufferBase, framebuffer.data(), sizeof framebuffer);
   BYGONE_CHECK(memory.write({kZeroPage}, zero_page));
 
   BYGONE_CHECK(write_identity_page_tables(memory, {kPageTables}));

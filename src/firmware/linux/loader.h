@@ -2,6 +2,7 @@
 //
 //   0x07000  zero page          0x0A000  page tables: 4 GiB identity, 2 MiB pages
 //   0x08000  GDT                0x20000  command line
+//   0xC0000  UEFI tables
 //   0xE0000  ACPI tables        kernel at its preferred address, initrd at the top of low RAM
 //
 // Threading: pure functions over guest memory that is not running yet.
@@ -24,12 +25,13 @@ struct LinuxBoot {
   std::span<const std::byte> initrd;  ///< may be empty
   std::string_view command_line;
   std::vector<AddressRange> ram;      ///< what E820 calls RAM, in order; 0xA0000-0xFFFFF is cut out
+  AddressRange framebuffer = {0, 0};  ///< what the video device's window is to be kept for; may be empty
 };
 
 /// ACPI tables go here on a direct boot; reserved in E820, found through the zero page.
 inline constexpr AddressRange kDirectBootAcpi{0xE0000, 0x20000};
 
-/// Puts kernel, initrd, command line, E820 map and page tables into memory; ACPI tables are placed by the caller at kDirectBootAcpi.
+/// Puts kernel, initrd, command line, E820 map, UEFI tables and page tables into memory; ACPI tables are placed by the caller at kDirectBootAcpi.
 /// Errors: kUnsupported (not a 64-bit bzImage), kCorrupt (truncated), kExhausted (too little RAM for kernel or initrd),
 /// kInvalidArgument (command line too long).
 [[nodiscard]] Result<EntryState> load_linux(memory::GuestMemory& memory, const LinuxBoot& boot);

@@ -5,6 +5,7 @@
 #include "firmware/linux/loader.h"
 #include "firmware/uefi/config_blob.h"
 #include "firmware/uefi/image.h"
+#include "machine/gen2/memory_map.h"
 #include "support/file.h"
 
 namespace bygone::machine::gen2 {
@@ -53,7 +54,7 @@ Result<firmware::EntryState> place_boot_image(memory::GuestMemory& memory, const
                                               const firmware::AcpiMachine& acpi, const Guid& system_id) {
   if (image.is_firmware) return place_firmware(memory, image, acpi, system_id);
   BYGONE_CHECK(firmware::place_acpi_tables(memory, firmware::kDirectBootAcpi, firmware::build_acpi_tables(acpi)));
-  return firmware::load_linux(memory, {image.kernel_or_firmware, image.initrd, image.command_line, acpi.ram});
+  return firmware::load_linux(memory, {image.kernel_or_firmware, image.initrd, image.command_line, acpi.ram, {kFramebufferBase, kFramebufferSize}});
 }
 
 }  // namespace bygone::machine::gen2

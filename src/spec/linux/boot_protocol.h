@@ -44,10 +44,19 @@ inline constexpr std::uint16_t kXloadKernel64 = 1;
 inline constexpr std::uint64_t kEntryOffset64 = 0x200;
 
 /// Offsets in the zero page.
+inline constexpr std::size_t kZeroPageFramebufferBase = 0x018;  ///< screen_info.lfb_base and, 4 bytes on, lfb_size
+inline constexpr std::size_t kZeroPageEfiInfo = 0x1C0;
 inline constexpr std::size_t kZeroPageRsdpAddress = 0x070;
 inline constexpr std::size_t kZeroPageE820Count = 0x1E8;
 inline constexpr std::size_t kZeroPageE820Table = 0x2D0;
 inline constexpr std::size_t kE820MaximumEntries = 128;
+/// efi_info of the zero page.
+struct EfiInfo {
+  char signature[4] = {};  ///< "EL64"
+  le32 system_table, descriptor_size, descriptor_version, memory_map, memory_map_size, system_table_high, memory_map_high;
+};
+static_assert(sizeof(EfiInfo) == 32);
+
 struct E820Entry {
   le64 base, size;
   le32 type;
