@@ -81,7 +81,13 @@ class AgentSession : public testing::Test {
     return false;
   }
 
+  /// Xvfb chooses a free display itself, but two that start in the same moment may choose the same: tries again then.
   void start_display() {
+    for (int attempt = 0; attempt < 5 && connection_ == nullptr; ++attempt) try_to_start_display();
+    ASSERT_NE(connection_, nullptr) << "Xvfb did not start (Debian package xvfb)";
+    root_ = xcb_setup_roots_iterator(xcb_get_setup(connection_)).data->root;
+  }
+  void try_to_start_display() {
     std::array<int, 2> ends{};
     ASSERT_EQ(pipe(ends.data()), 0);
     x_server_ = std::make_unique<Process>(
@@ -89,16 +95,17 @@ class AgentSession : public testing::Test {
     close(ends[1]);
     std::array<char, 16> text{};
     std::string number;
-    while (!number.ends_with('\n')) {
-      const ssize_t got = read(ends[0], text.data(), text.size());
-      ASSERT_GT(got, 0) << "Xvfb did not start (Debian package xvfb)";
+    ssize_t got = 0;
+    while (!number.ends_with('\n') && (got = read(ends[0], text.data(), text.size())) > 0) {
       number.append(text.data(), static_cast<std::size_t>(got));
     }
     close(ends[0]);
+    if (!number.ends_with('\n')) return;
     display_ = ":" + number.substr(0, number.size() - 1);
     connection_ = xcb_connect(display_.c_str(), nullptr);
-    ASSERT_EQ(xcb_connection_has_error(connection_), 0);
-    root_ = xcb_setup_roots_iterator(xcb_get_setup(connection_)).data->root;
+    if (xcb_connection_has_error(connection_) == 0) return;
+    xcb_disconnect(connection_);
+    connection_ = nullptr;
   }
 
   xcb_atom_t atom(const std::string& name) {
