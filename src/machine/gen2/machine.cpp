@@ -28,14 +28,16 @@ Machine::~Machine() {
   if (parts_->control_thread.joinable()) parts_->control_thread.join();
   parts_->runner->stop();
   parts_->timers.pause();
-  if (parts_->loop_thread.joinable()) {
-    parts_->loop->stop();
-    parts_->loop_thread.join();
+  for (auto [thread, loop] : {std::pair{&parts_->storage_thread, parts_->storage_loop.get()}, std::pair{&parts_->loop_thread, parts_->loop.get()}}) {
+    if (!thread->joinable()) continue;
+    loop->stop();
+    thread->join();
   }
 }
 
 Result<void> Machine::start() {
   BYGONE_CHECK(parts_->load_boot_state());
+  parts_->storage_thread = std::thread([this] { parts_->storage_loop->run(); });
   parts_->loop_thread = std::thread([this] { parts_->loop->run(); });
   parts_->control_thread = std::thread([this] { parts_->serve_control(); });
   parts_->runner->start();

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "firmware/acpi/tables.h"
+#include "support/guid.h"
 #include "support/result.h"
 
 namespace bygone::machine::gen2 {
@@ -43,6 +44,9 @@ inline constexpr std::uint16_t kWatchdogPorts = 0x30, kWatchdogPortCount = 8;
 inline constexpr std::uint16_t kRtcPorts = 0x70, kRtcPortCount = 2;
 inline constexpr std::uint16_t kCom1Ports = 0x3F8, kCom2Ports = 0x2F8, kComPortCount = 8;
 inline constexpr std::uint16_t kPowerPorts = 0x400, kPowerPortCount = 0x37;
+
+/// Which device the first SCSI controller is to the guest; drive letters and boot entries hang on it.
+inline constexpr Guid kScsiInstance = make_guid(0xbc6b9a1e, 0x5b33, 0x4f0c, {0x9c, 0x55, 0x6e, 0x70, 0x1d, 0x62, 0x7a, 0x01});
 
 // I/O APIC inputs.
 inline constexpr std::uint8_t kCom2Interrupt = 3, kCom1Interrupt = 4, kRtcInterrupt = 8, kSciInterrupt = 9;

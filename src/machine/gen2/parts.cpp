@@ -71,12 +71,27 @@ Result<void> Machine::Parts::create_bus_devices() {
   video = std::make_unique<devices::video::Video>(memory, devices::video::VideoOptions{});
   keyboard = std::make_unique<devices::keyboard::Keyboard>();
   mouse = std::make_unique<devices::mouse::Mouse>();
+  BYGONE_ASSIGN(storage_loop, EventLoop::create());
+  storage = std::make_unique<devices::storage::StorageController>(
+      devices::storage::StorageOptions{.name = "scsi0", .instance = kScsiInstance}, *storage_loop);
+  if (options.disks.size() > devices::storage::kMaximumLuns) {
+    return fail(ErrorCode::kInvalidArgument, "{} disks are too many; a machine takes {}", options.disks.size(),
+                devices::storage::kMaximumLuns);
+  }
+  for (std::uint8_t lun = 0; DiskOptions& disk : options.disks) {
+    if (disk.is_dvd) {
+      storage->attach_dvd(lun, std::move(disk.device));
+    } else {
+      storage->attach_disk(lun, std::move(disk.device));
+    }
+    ++lun;
+  }
   bus = std::make_unique<vmbus::Server>(memory, hypervisor->synic(), *loop, log.part("vmbus"));
   for (vmbus::Device* device : {static_cast<vmbus::Device*>(video.get()), static_cast<vmbus::Device*>(keyboard.get()),
                                 static_cast<vmbus::Device*>(mouse.get())}) {
     BYGONE_CHECK(bus->add_device(*device, *loop));
   }
-  return {};
+  return bus->add_device(*storage, *storage_loop);
 }
 
 Result<void> Machine::Parts::create_chipset() {

@@ -18,6 +18,7 @@
 #include "chipset/serial.h"
 #include "devices/keyboard/keyboard.h"
 #include "devices/mouse/mouse.h"
+#include "devices/storage/storage_controller.h"
 #include "devices/video/video.h"
 #include "firmware/uefi/helper_ports.h"
 #include "hyperv/hypervisor.h"
@@ -100,10 +101,13 @@ struct Machine::Parts {
   std::unique_ptr<devices::video::Video> video;
   std::unique_ptr<devices::keyboard::Keyboard> keyboard;
   std::unique_ptr<devices::mouse::Mouse> mouse;
+  std::unique_ptr<EventLoop> storage_loop;
+  std::unique_ptr<devices::storage::StorageController> storage;
   std::unique_ptr<vmbus::Server> bus;
 
   std::unique_ptr<Runner> runner;
-  std::thread loop_thread;     // devices' work and the bus's control plane
+  std::thread storage_thread;  // the storage controller's loop
+  std::thread loop_thread;     // slow devices' work and the bus's control plane
   std::thread control_thread;  // what stops processors, so that neither they nor the loops wait for themselves
   std::mutex control_mutex;
   std::mutex end_mutex;
