@@ -31,7 +31,7 @@ void Emitter::store_pushed_constant(std::uint64_t value) {
   if (!trace_.mode.is_64()) {
     code_.mov(dword[r11 + r10], static_cast<std::uint32_t>(value));
   } else if (static_cast<std::uint64_t>(narrow) == value) {
-    code_.mov(qword[r11 + r10], static_cast<std::uint32_t>(value));
+    code_.mov(qword[r11 + r10], value);
   } else {
     fold_address();
     code_.constant(r10, value);

@@ -25,6 +25,7 @@ class TestMachine {
   static constexpr std::uint64_t kTables = 0x100000;   ///< where the page tables are
   static constexpr std::uint64_t kCode = 0x400000;     ///< linear and physical
   static constexpr std::uint64_t kData = 0x800000;
+  static constexpr std::uint64_t kHigh = 0xFFFF'FFFF'8000'0000;  ///< linear: the same memory where kernels live
 
   explicit TestMachine(unsigned bits = 64, bool user = false, const TierOptions& options = {.code_cache_bytes = 8U << 20, .threshold = 0}) {
     if (!ram_.add_ram({0}, kRamBytes)) throw std::runtime_error("no RAM");
@@ -86,6 +87,8 @@ class TestMachine {
     const auto put = [&](std::uint64_t at, std::uint64_t value) { std::memcpy(host(at), &value, 8); };
     put(kTables, (kTables + 0x1000) | 7);
     put(kTables + 0x1000, (kTables + 0x2000) | 7);
+    put(kTables + 511 * 8, (kTables + 0x1000) | 7);  // the same again at kHigh
+    put(kTables + 0x1000 + 510 * 8, (kTables + 0x2000) | 7);
     for (std::uint64_t i = 0; i < 512; ++i) {
       const std::uint64_t table = kTables + 0x3000 + i * 0x1000;
       put(kTables + 0x2000 + i * 8, table | 7);

@@ -122,6 +122,21 @@ TEST_F(TierTest, recursive_calls) {
   EXPECT_EQ(machine_.gpr(4), stack);
 }
 
+TEST_F(TierTest, calls_in_the_highest_gibibytes) {
+  assemble([](Generator& c) {
+    Xbyak::Label function, done;
+    c.call(function);
+    c.jmp(done);
+    c.L(function);
+    c.mov(rax, ptr[rsp]);
+    c.ret();
+    c.L(done);
+  });
+  ASSERT_EQ(machine_.run(TestMachine::kHigh + TestMachine::kCode), Tier1Result::kInterpret);
+  EXPECT_EQ(machine_.block().rip, TestMachine::kHigh + end_);
+  EXPECT_EQ(machine_.gpr(0), TestMachine::kHigh + TestMachine::kCode + 5);
+}
+
 TEST_F(TierTest, code_runs_on_into_the_next_page_and_across_an_instruction_that_spans_both) {
   const std::uint64_t at = TestMachine::kCode + 0xFFB;
   assemble([](Generator& c) {
