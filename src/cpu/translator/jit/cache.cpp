@@ -9,9 +9,34 @@ namespace {
 constexpr std::uint32_t kBlockSpace = 65536;   // code bytes that one block may need
 constexpr std::uint32_t kBlockParts = 1024;    // marks, sites or links that one block may need
 
+constexpr std::uint32_t kRefusedModes = kModeReal | kModeSlow;
+constexpr std::uint64_t kTimeStampDisable = 1U << 2;  // CR4.TSD
+
+bool is_usable(const Segment& segment) {
+  return (segment.attributes & (kSegmentUnusable | kSegmentPresent)) == kSegmentPresent;
+}
+
 std::uint64_t page_of(std::uint64_t address) { return address & ~std::uint64_t{0xFFF}; }
 
 }  // namespace
+
+bool can_translate(const VcpuBlock& block) {
+  const std::uint32_t mode = block.mode;
+  if ((mode & kRefusedModes) != 0 || (mode & kModeFlat) == 0) return false;
+  if ((mode & (kModeUser | kModePrivileged)) == 0) return false;  // rings 1 and 2
+  const std::uint32_t width = mode & kModeCodeWidthMask;
+  return width == kModeCode64 || (width == kModeCode32 && (mode & kModeStack32) != 0);
+}
+
+ModeKey mode_key_of(const VcpuBlock& block) {
+  ModeKey key{block.mode | block.tlb_context << ModeKey::kContextShift};
+  if (!key.is_64()) {
+    if (!is_usable(block.segments[static_cast<std::size_t>(SegmentName::kFs)])) key.value |= ModeKey::kFsUnusable;
+    if (!is_usable(block.segments[static_cast<std::size_t>(SegmentName::kGs)])) key.value |= ModeKey::kGsUnusable;
+  }
+  if (key.is_user() && (block.cr4 & kTimeStampDisable) != 0) key.value |= ModeKey::kTimeStampRefused;
+  return key;
+}
 
 std::size_t Cache::hash_of(std::uint64_t address, const std::uint8_t* host_page, ModeKey mode) const {
   std::uint64_t hash = address ^ (reinterpret_cast<std::uint64_t>(host_page) >> 3) ^ (std::uint64_t{mode.value} << 40);

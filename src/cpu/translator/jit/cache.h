@@ -19,6 +19,10 @@
 
 namespace bygone::cpu::translator::jit {
 
+/// Whether the translator serves the block's present mode at all.
+[[nodiscard]] bool can_translate(const VcpuBlock& block);
+[[nodiscard]] ModeKey mode_key_of(const VcpuBlock& block);
+
 struct Block {
   std::uint64_t address = 0;             ///< linear
   const std::uint8_t* host_page = nullptr;

@@ -1,6 +1,7 @@
 // The few system instructions that are too frequent for the interpreter, and string instructions.
 #include "cpu/translator/jit/emitter.h"
 #include "cpu/translator/jit/string_operation.h"
+#include "cpu/translator/jit/system_operation.h"
 
 namespace bygone::cpu::translator::jit {
 
@@ -43,6 +44,26 @@ void Emitter::emit_time_stamp() {
   code_.mov(rdx, rax);
   code_.shr(rdx, 32);
   code_.mov(eax, eax);
+}
+
+void Emitter::emit_swap_gs() {
+  constexpr auto kBase = static_cast<std::uint32_t>(offset::segment_base(SegmentName::kGs));
+  constexpr auto kKernelBase = static_cast<std::uint32_t>(offsetof(VcpuBlock, msrs) + offsetof(MsrFile, kernel_gs_base));
+  code_.load(r10, kBase);
+  code_.load(r11, kKernelBase);
+  code_.store(kKernelBase, r10);
+  code_.store(kBase, r11);
+}
+
+void Emitter::emit_system() {
+  give_up_flags();
+  SystemOperation operation = SystemOperation::kInterruptReturn;
+  if (in_->zydis.mnemonic == ZYDIS_MNEMONIC_SYSCALL) operation = SystemOperation::kSystemCall;
+  if (in_->zydis.mnemonic == ZYDIS_MNEMONIC_SYSRET) operation = SystemOperation::kSystemReturn;
+  const std::uint32_t site =
+      cache_.add_site({.tag = in_->zydis.length, .access = static_cast<std::uint32_t>(operation), .rip = in_->rip});
+  code_.store_constant32(Word::kSite, site);
+  code_.jump_to(cache_.thunks().system);
 }
 
 void Emitter::emit_string() {

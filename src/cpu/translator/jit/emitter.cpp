@@ -69,6 +69,8 @@ void Emitter::emit_instruction(std::size_t index) {
     case Kind::kSetInterrupt: emit_set_interrupt(); break;
     case Kind::kString: emit_string(); break;
     case Kind::kTimeStamp: emit_time_stamp(); break;
+    case Kind::kSwapGs: emit_swap_gs(); break;
+    case Kind::kSystem: emit_system(); break;
     case Kind::kJump: emit_jump(); break;
     case Kind::kConditional: emit_conditional(); break;
     case Kind::kLoop: emit_loop(); break;

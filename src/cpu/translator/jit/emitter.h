@@ -97,6 +97,8 @@ class Emitter {
   void emit_set_interrupt();
   void emit_time_stamp();
   void emit_string();
+  void emit_system();
+  void emit_swap_gs();
 
   Cache& cache_;
   const Trace& trace_;

@@ -158,7 +158,20 @@ Kind kind_of_string(const Instruction& in, ModeKey mode) {
   return Kind::kString;
 }
 
+/// Ring changes of 64-bit code, which the run time carries out; others are the interpreter's.
+Kind kind_of_system_operation(const Instruction& in, ModeKey mode) {
+  if (!mode.is_64()) return Kind::kFallback;
+  switch (in.zydis.mnemonic) {
+    case ZYDIS_MNEMONIC_SYSCALL: return mode.is_user() ? Kind::kSystem : Kind::kFallback;
+    case ZYDIS_MNEMONIC_SYSRET: case ZYDIS_MNEMONIC_IRETQ:
+      return mode.has(kModePrivileged) && in.zydis.operand_width == 64 ? Kind::kSystem : Kind::kFallback;
+    case ZYDIS_MNEMONIC_SWAPGS: return mode.has(kModePrivileged) ? Kind::kSwapGs : Kind::kFallback;
+    default: return Kind::kFallback;
+  }
+}
+
 Kind kind_by_category(const Instruction& in, ModeKey mode) {
+  if (const Kind kind = kind_of_system_operation(in, mode); kind != Kind::kFallback) return kind;
   switch (in.zydis.meta.category) {
     case ZYDIS_CATEGORY_CALL: case ZYDIS_CATEGORY_UNCOND_BR: case ZYDIS_CATEGORY_COND_BR:
       return kind_of_branch(in, mode);
@@ -368,6 +381,7 @@ bool Decoder::decode(ModeKey mode, std::span<const std::uint8_t> bytes, std::uin
     in.needs_vectors = false;
     return true;
   }
+  if (in.kind == Kind::kSystem || in.kind == Kind::kSwapGs) return true;
   if (in.kind != Kind::kFallback && !collect_operands(in, mode)) in.kind = Kind::kFallback;
   if (in.kind == Kind::kFallback) return true;
   collect_flags(in);

@@ -53,6 +53,7 @@ enum class Kind : std::uint8_t {
   kSetInterrupt,
   kString,
   kTimeStamp,
+  kSwapGs,
   kJump,          ///< direct
   kConditional,   ///< Jcc
   kLoop,          ///< LOOP, LOOPE, LOOPNE, JCXZ…
@@ -60,6 +61,7 @@ enum class Kind : std::uint8_t {
   kJumpIndirect,
   kCallIndirect,
   kReturn,
+  kSystem,        ///< SYSCALL, SYSRET, IRETQ: the run time's
 };
 
 struct Instruction {

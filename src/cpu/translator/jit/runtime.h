@@ -20,4 +20,7 @@ const void* runtime_find(VcpuBlock* block, std::uint64_t target);
 /// A string instruction: Word::kSite holds a StringOperation; registers are in the block. Returns Word::kResume or a way out.
 const void* runtime_string(VcpuBlock* block, std::uint64_t unused);
 
+/// SYSCALL, SYSRET or IRETQ: Word::kSite holds which. Goes on in the other ring, or leaves with nothing changed.
+const void* runtime_system(VcpuBlock* block, std::uint64_t unused);
+
 }  // namespace bygone::cpu::translator::jit

@@ -42,6 +42,8 @@ class ThunkEmitter {
     emit_call(reinterpret_cast<const void*>(&runtime_find));
     thunks_.string = here();
     emit_string();
+    thunks_.system = here();
+    emit_call(reinterpret_cast<const void*>(&runtime_system));
     thunks_.load_vectors = here();
     emit_load_vectors();
     thunks_.end = here();

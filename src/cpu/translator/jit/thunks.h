@@ -23,6 +23,7 @@ struct Thunks {
   std::uint32_t find = 0;             ///< r10 = target address → on to the target
   std::uint32_t load_vectors = 0;     ///< returns to r11
   std::uint32_t string = 0;           ///< Word::kSite = operation; returns to r11 or leaves
+  std::uint32_t system = 0;           ///< Word::kSite = SystemOperation; goes on in the other ring or leaves
   std::uint32_t end = 0;
 };
 

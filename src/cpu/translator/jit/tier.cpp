@@ -14,22 +14,8 @@
 namespace bygone::cpu::translator::jit {
 namespace {
 
-constexpr std::uint32_t kRefusedModes = kModeReal | kModeSlow;
-constexpr std::uint64_t kTimeStampDisable = 1U << 2;  // CR4.TSD
 
 std::uint64_t& word(VcpuBlock& block, Word which) { return block.translator[static_cast<std::size_t>(which)]; }
-
-bool can_translate(const VcpuBlock& block) {
-  const std::uint32_t mode = block.mode;
-  if ((mode & kRefusedModes) != 0 || (mode & kModeFlat) == 0) return false;
-  if ((mode & (kModeUser | kModePrivileged)) == 0) return false;  // rings 1 and 2
-  const std::uint32_t width = mode & kModeCodeWidthMask;
-  return width == kModeCode64 || (width == kModeCode32 && (mode & kModeStack32) != 0);
-}
-
-bool is_usable(const Segment& segment) {
-  return (segment.attributes & (kSegmentUnusable | kSegmentPresent)) == kSegmentPresent;
-}
 
 }  // namespace
 
@@ -43,16 +29,6 @@ Tier::Tier(VcpuBlock& block, std::unique_ptr<Cache> cache, const TierOptions& op
 
 Tier::~Tier() = default;
 
-ModeKey Tier::mode_of(const VcpuBlock& block) {
-  ModeKey key{block.mode | block.tlb_context << ModeKey::kContextShift};
-  if (!key.is_64()) {
-    if (!is_usable(block.segments[static_cast<std::size_t>(SegmentName::kFs)])) key.value |= ModeKey::kFsUnusable;
-    if (!is_usable(block.segments[static_cast<std::size_t>(SegmentName::kGs)])) key.value |= ModeKey::kGsUnusable;
-  }
-  if (key.is_user() && (block.cr4 & kTimeStampDisable) != 0) key.value |= ModeKey::kTimeStampRefused;
-  return key;
-}
-
 bool Tier::is_hot(std::uint64_t address) {
   std::uint8_t& visits = visits_[(address ^ address >> 15) % visits_.size()];
   if (visits >= options_.threshold) return true;
@@ -61,15 +37,15 @@ bool Tier::is_hot(std::uint64_t address) {
 }
 
 Tier1Result Tier::run(VcpuBlock& block) {
-  if (!can_translate(block)) return Tier1Result::kInterpret;
-  const ModeKey mode = mode_of(block);
   if (code_changed_.load(std::memory_order_relaxed) && code_changed_.exchange(false)) cache_->forget_all();
-  cache_->use_mode(mode);
   word(block, Word::kCache) = reinterpret_cast<std::uint64_t>(cache_.get());
   word(block, Word::kBounce) = reinterpret_cast<std::uint64_t>(bounce_.data());
-  word(block, Word::kMode) = mode.value;
-  for (;;) {
+  for (;;) {  // the mode may have changed on the way
     if (block.attention.load(std::memory_order_relaxed) != 0) return Tier1Result::kAttention;
+    if (!can_translate(block)) return Tier1Result::kInterpret;
+    const ModeKey mode = mode_key_of(block);
+    word(block, Word::kMode) = mode.value;
+    cache_->use_mode(mode);
     const Block* target = cache_->find(block, block.rip, mode);
     if (target == nullptr) {
       if (!is_hot(block.rip)) {

@@ -39,7 +39,6 @@ class Tier final : public Tier1, public CodeListener {
 
  private:
   Tier(VcpuBlock& block, std::unique_ptr<Cache> cache, const TierOptions& options);
-  [[nodiscard]] static ModeKey mode_of(const VcpuBlock& block);
   [[nodiscard]] const Block* translate(VcpuBlock& block, std::uint64_t address, ModeKey mode);
   [[nodiscard]] bool read_across_pages(VcpuBlock& block, CodeReader& reader, Block& out, std::array<std::uint8_t, 16>& bytes,
                                        std::size_t& length);

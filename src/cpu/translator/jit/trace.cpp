@@ -102,7 +102,7 @@ std::uint32_t Tracer::flags_read_at(CodeReader* reader, std::uint64_t page, std:
     const auto bytes = reader->read(static_cast<std::uint32_t>(address & 0xFFF), 15);
     if (!decoder_.decode(mode, bytes, address, ahead_)) break;
     if (ahead_.kind == Kind::kFallback || ahead_.kind == Kind::kConditional || ahead_.kind == Kind::kLoop) break;
-    if (ahead_.kind == Kind::kReturn || ahead_.kind == Kind::kJumpIndirect || ahead_.kind == Kind::kCallIndirect) break;
+    if (ahead_.ends_block() && ahead_.kind != Kind::kJump && ahead_.kind != Kind::kCall) break;
     read |= ahead_.flags_read & open;
     open &= ~(ahead_.flags_read | ahead_.flags_written);
     address = ahead_.kind == Kind::kJump || ahead_.kind == Kind::kCall ? ahead_.target : ahead_.next();
