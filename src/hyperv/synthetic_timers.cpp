@@ -52,29 +52,35 @@ bool SyntheticTimers::write_configuration(std::uint32_t timer, std::uint64_t val
   const std::lock_guard lock(mutex_);
   State& state = states_[timer];
   if (!has_target(value)) value &= ~tlfs::kTimerEnabled;
-  stop(state);
   state.configuration = value;
-  start(state);
+  restart(state);
   return true;
 }
 
 void SyntheticTimers::write_count(std::uint32_t timer, std::uint64_t value) {
   const std::lock_guard lock(mutex_);
   State& state = states_[timer];
-  stop(state);
   state.count = value;
   if (value == 0) {
     state.configuration &= ~tlfs::kTimerEnabled;
   } else if ((state.configuration & tlfs::kTimerAutoEnable) != 0 && has_target(state.configuration)) {
     state.configuration |= tlfs::kTimerEnabled;
   }
-  start(state);
+  restart(state);
 }
 
 void SyntheticTimers::stop(State& state) {
   state.is_running = false;
   state.message_waits = false;
   state.timer->disarm();
+}
+
+/// A timer that is only set to another time is rearmed without being disarmed: guests do that for every tick.
+void SyntheticTimers::restart(State& state) {
+  state.is_running = false;
+  state.message_waits = false;
+  start(state);
+  if (!state.is_running) state.timer->disarm();
 }
 
 void SyntheticTimers::start(State& state) {

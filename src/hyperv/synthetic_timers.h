@@ -52,6 +52,7 @@ class SyntheticTimers {
     std::uint64_t expirations = 0;
     std::unique_ptr<Timer> timer;
   };
+  void restart(State& state);
   void start(State& state);
   void stop(State& state);
   void wait(State& state);

@@ -78,10 +78,15 @@ void ThreadTimerService::arm(ThreadTimer& timer, MachineTime deadline) {
   bool wake = false;
   {
     const std::lock_guard lock(mutex_);
-    if (timer.is_armed_) armed_.erase({timer.deadline_, &timer});
+    if (timer.is_armed_) {
+      auto node = armed_.extract({timer.deadline_, &timer});  // kept: rearming allocates nothing
+      node.value().first = deadline;
+      armed_.insert(std::move(node));
+    } else {
+      armed_.insert({deadline, &timer});
+    }
     timer.deadline_ = deadline;
     timer.is_armed_ = true;
-    armed_.insert({deadline, &timer});
     wake = deadline < sleeping_until_;
   }
   if (wake) changed_.notify_one();

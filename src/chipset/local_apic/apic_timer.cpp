@@ -42,8 +42,10 @@ std::uint32_t LocalApicModel::remaining_count() const {
 }
 
 void LocalApicModel::start_timer(std::uint32_t count) {
-  stop_timer();
-  if (count == 0) return;
+  if (count == 0) {
+    stop_timer();
+    return;
+  }
   is_counting_ = true;
   timer_end_ = clock_.now() + count_to_time(count);
   timer_->arm(timer_end_);
