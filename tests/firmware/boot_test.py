@@ -90,6 +90,10 @@ class Boot(unittest.TestCase):
         machine.send("x")
         machine.expect("hello: done")
 
+    def test_program_named_on_the_command_line_starts(self):
+        machine = self.start("--efi", HELLO)
+        machine.expect("hello: on COM1")
+
     def test_dvd_boots_by_el_torito(self):
         tree = self.folder / "tree"
         tree.mkdir()

@@ -1,13 +1,17 @@
 // `bygone boot`: runs a machine without a definition, its console on the terminal.
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
+#include <filesystem>
 
+#include "disk/efi_disk.h"
 #include "disk/open.h"
 #include "machine/engine_choice.h"
 #include "machine/gen2/machine.h"
 #include "programs/bygone/commands.h"
 #include "programs/bygone/terminal_console.h"
+#include "support/file.h"
 #include "support/size_text.h"
 
 namespace bygone::programs {
@@ -15,8 +19,10 @@ namespace {
 
 namespace gen2 = machine::gen2;
 
+constexpr std::size_t kMaximumEfiProgram = 128 << 20;
+
 struct BootArguments {
-  std::string kernel, initrd, append, firmware, variables;
+  std::string kernel, initrd, append, firmware, variables, efi;
   std::string memory = "1G";
   std::uint32_t processors = 1;
   std::string engine = "auto";
@@ -37,19 +43,48 @@ Result<gen2::SerialOptions> parse_serial(const std::string& text) {
   return fail(ErrorCode::kInvalidArgument, "\"{}\" is not a serial port; use none, null, pty, file:PATH or socket:PATH", text);
 }
 
+/// The firmware to start when none is named: the installed one, or the one that a build tree's firmware/build made.
+Result<std::string> find_firmware() {
+  std::error_code ignored;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  const auto prefix = program.parent_path().parent_path();
+  const std::array candidates = {prefix / "share/bygone/bygone.fd", prefix.parent_path() / "firmware/bygone.fd"};
+  for (const std::filesystem::path& candidate : candidates) {
+    if (std::filesystem::is_regular_file(candidate, ignored)) return candidate.string();
+  }
+  return std::unexpected(Error{ErrorCode::kNotFound,
+                               fmt::format("there is no firmware at {} or {}", candidates[0].string(), candidates[1].string()),
+                               "Build it with firmware/build, or name one with --firmware"});
+}
+
+Result<void> attach_efi_program(const std::string& path, gen2::MachineOptions& options) {
+  auto program = read_file(path, kMaximumEfiProgram);
+  if (!program) return std::unexpected(std::move(program).error().within("reading the UEFI program"));
+  auto disk = disk::make_efi_disk(*program);
+  if (!disk) return std::unexpected(std::move(disk).error().within(path));
+  options.disks.push_back({std::move(*disk), false});
+  return {};
+}
+
 Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::Engine& engine, const Log& log) {
   gen2::MachineOptions options;
   options.engine = &engine;
   options.processors = arguments.processors;
   BYGONE_ASSIGN(options.memory_bytes, parse_size(arguments.memory));
   options.log = log;
-  if (!arguments.firmware.empty()) {
-    options.boot = gen2::FirmwareBoot{arguments.firmware, arguments.variables};
-  } else if (!arguments.kernel.empty()) {
+  if (!arguments.kernel.empty() && arguments.firmware.empty()) {
     options.boot = gen2::DirectBoot{arguments.kernel, arguments.initrd, arguments.append};
+  } else if (arguments.firmware.empty() && arguments.efi.empty() && arguments.disks.empty() && arguments.dvds.empty()) {
+    return std::unexpected(Error{ErrorCode::kInvalidArgument, "there is nothing to boot",
+                                 "Give --disk, --dvd, --efi, --kernel or --firmware"});
   } else {
-    return std::unexpected(Error{ErrorCode::kInvalidArgument, "there is nothing to boot", "Give --kernel or --firmware"});
+    std::string firmware = arguments.firmware;
+    if (firmware.empty()) {
+      BYGONE_ASSIGN(firmware, find_firmware());
+    }
+    options.boot = gen2::FirmwareBoot{firmware, arguments.variables};
   }
+  if (!arguments.efi.empty()) BYGONE_CHECK(attach_efi_program(arguments.efi, options));
   for (const auto* list : {&arguments.disks, &arguments.dvds}) {
     for (const std::string& path : *list) {
       disk::OpenOptions open;
@@ -96,7 +131,9 @@ void add_boot_command(CLI::App& root, CommandContext& context) {
   command->add_option("--kernel", arguments->kernel, "A Linux kernel (bzImage) to start without firmware")->type_name("FILE");
   command->add_option("--initrd", arguments->initrd, "Its initial RAM disk")->type_name("FILE");
   command->add_option("--append", arguments->append, "Its command line")->type_name("TEXT");
-  command->add_option("--firmware", arguments->firmware, "A Generation 2 UEFI firmware image to start")->type_name("FILE");
+  command->add_option("--firmware", arguments->firmware, "A Generation 2 UEFI firmware image to start instead of Bygone's own")
+      ->type_name("FILE");
+  command->add_option("--efi", arguments->efi, "A UEFI program to start on the bare machine")->type_name("FILE");
   command->add_option("--variables", arguments->variables, "Where UEFI variables are kept")->type_name("FILE");
   command->add_option("--memory", arguments->memory, "Memory, such as 512M or 2G")->capture_default_str()->type_name("SIZE");
   command->add_option("--cpus", arguments->processors, "Processors, 1 to 64")->capture_default_str()->type_name("COUNT");
@@ -110,7 +147,8 @@ void add_boot_command(CLI::App& root, CommandContext& context) {
   add_examples(*command, {{"Start a kernel with an initial RAM disk",
                            "bygone boot --kernel /boot/vmlinuz-6.1.0-18-cloud-amd64 --initrd /boot/initrd.img-6.1.0-18-cloud-amd64 "
                            "--append \"console=ttyS0\""},
-                          {"Start an installed disk through UEFI", "bygone boot --firmware bygone.fd --disk debian.vhdx --memory 2G --cpus 2"},
+                          {"Start an installed disk through UEFI", "bygone boot --disk debian.vhdx --memory 2G --cpus 2"},
+                          {"Start a program of one's own on the bare machine", "bygone boot --efi hello.efi"},
                           {"Leave the console", "press Ctrl-A, then x"}});
   command->callback([arguments, &context] { context.finish(boot(*arguments, context)); });
 }
