@@ -62,7 +62,15 @@ Result<void> Machine::reset() { return parts_->reset(); }
 
 void Machine::power_off() { parts_->end({MachineEnd::Reason::kStopped, {}}); }
 
-void Machine::request_shutdown() { parts_->power->press_power_button(); }
+void Machine::request_shutdown() {
+  using devices::integration::ShutdownService;
+  parts_->shutdown->ask(ShutdownService::Kind::kPowerOff, ShutdownService::Manner::kOrderly, "asked for on the host",
+                        [parts = parts_.get()](Result<void> outcome) {
+                          if (outcome) return;
+                          parts->log.info("the shutdown service: {}; pressing the power button", outcome.error().text());
+                          parts->power->press_power_button();
+                        });
+}
 
 MachineEnd Machine::wait() {
   std::unique_lock lock(parts_->end_mutex);

@@ -92,7 +92,7 @@ class Machine {
   [[nodiscard]] Result<void> reset();
   /// Pulls the plug.
   void power_off();
-  /// Presses the power button.
+  /// Asks the guest to shut down: through the shutdown service, or else with the power button.
   void request_shutdown();
 
   /// Waits until the machine has ended.

@@ -71,6 +71,11 @@ Result<void> Machine::Parts::create_bus_devices() {
   video = std::make_unique<devices::video::Video>(memory, devices::video::VideoOptions{});
   keyboard = std::make_unique<devices::keyboard::Keyboard>();
   mouse = std::make_unique<devices::mouse::Mouse>();
+  shutdown = std::make_unique<devices::integration::ShutdownService>(*loop);
+  heartbeat = std::make_unique<devices::integration::HeartbeatService>(*loop);
+  time_sync = std::make_unique<devices::integration::TimeSyncService>(
+      *loop, devices::integration::TimeSyncService::Clocks{devices::integration::TimeSyncService::system_host_time,
+                                                           [this] { return hypervisor->reference_time(); }});
   BYGONE_ASSIGN(storage_loop, EventLoop::create());
   storage = std::make_unique<devices::storage::StorageController>(
       devices::storage::StorageOptions{.name = "scsi0", .instance = kScsiInstance}, *storage_loop);
@@ -88,7 +93,8 @@ Result<void> Machine::Parts::create_bus_devices() {
   }
   bus = std::make_unique<vmbus::Server>(memory, hypervisor->synic(), *loop, log.part("vmbus"));
   for (vmbus::Device* device : {static_cast<vmbus::Device*>(video.get()), static_cast<vmbus::Device*>(keyboard.get()),
-                                static_cast<vmbus::Device*>(mouse.get())}) {
+                                static_cast<vmbus::Device*>(mouse.get()), static_cast<vmbus::Device*>(shutdown.get()),
+                                static_cast<vmbus::Device*>(heartbeat.get()), static_cast<vmbus::Device*>(time_sync.get())}) {
     BYGONE_CHECK(bus->add_device(*device, *loop));
   }
   return bus->add_device(*storage, *storage_loop);

@@ -16,6 +16,7 @@
 #include "chipset/power_management.h"
 #include "chipset/rtc.h"
 #include "chipset/serial.h"
+#include "devices/integration/services.h"
 #include "devices/keyboard/keyboard.h"
 #include "devices/mouse/mouse.h"
 #include "devices/storage/storage_controller.h"
@@ -101,6 +102,9 @@ struct Machine::Parts {
   std::unique_ptr<devices::video::Video> video;
   std::unique_ptr<devices::keyboard::Keyboard> keyboard;
   std::unique_ptr<devices::mouse::Mouse> mouse;
+  std::unique_ptr<devices::integration::ShutdownService> shutdown;
+  std::unique_ptr<devices::integration::HeartbeatService> heartbeat;
+  std::unique_ptr<devices::integration::TimeSyncService> time_sync;
   std::unique_ptr<EventLoop> storage_loop;
   std::unique_ptr<devices::storage::StorageController> storage;
   std::unique_ptr<vmbus::Server> bus;
