@@ -19,6 +19,16 @@ BYGONE, FIRMWARE, HELLO = (None,) * 3
 LIMIT_SECONDS = 120
 
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FAULTING_PROGRAM = """
+#include <bygone/uefi.h>
+extern "C" BYGONE_UEFI_CALL bygone::uefi::Status efi_main(void*, bygone::uefi::SystemTable*) {
+  asm volatile("ud2");
+  return 0;
+}
+"""
+
+
 class Machine:
     """A running machine whose console is a pair of pipes."""
 
@@ -82,6 +92,21 @@ class Boot(unittest.TestCase):
                         ["mcopy", "-i", image, program, "::/EFI/BOOT/BOOTX64.EFI"]):
             subprocess.run(command, check=True)
         return image
+
+    def build_program(self, name, source):
+        text, unit, program = (self.folder / f"{name}.{end}" for end in ("cpp", "o", "efi"))
+        text.write_text(source)
+        subprocess.run(["g++", "-std=c++20", "-O1", "-ffreestanding", "-fpie", "-mno-red-zone", "-fno-stack-protector",
+                        "-fno-asynchronous-unwind-tables", "-I", ROOT / "sdk/include", "-c", "-o", unit, text], check=True)
+        subprocess.run(["ld", "-m", "i386pep", "-T", ROOT / "sdk/uefi.ld", "--subsystem", "10", "--entry", "efi_main",
+                        "--image-base", "0", "-s", "-o", program, unit], check=True)
+        return program
+
+    def test_boot_loader_that_faults_is_ended_and_the_next_one_starts(self):
+        faulting = self.make_fat("faulting.img", self.build_program("faulting", FAULTING_PROGRAM))
+        machine = self.start("--disk", faulting, "--disk", self.make_fat("disk.img", HELLO))
+        machine.expect("the boot loader faulted: exception 6")
+        machine.expect("hello: on COM1")
 
     def test_disk_boots_by_the_default_path(self):
         machine = self.start("--disk", self.make_fat("disk.img", HELLO))
