@@ -179,6 +179,10 @@ void Cache::forget_all() {
   }
 }
 
+void Cache::clear_page_slots() {
+  for (std::uint32_t i = 0; i < kPageSlots * 2 * kTlbContextCount; ++i) page_slots_[i] = {kNoPage, nullptr};
+}
+
 void Cache::use_mode(ModeKey mode) {
   const std::size_t table = table_of(mode);
   if (table_mode_[table] == mode) return;

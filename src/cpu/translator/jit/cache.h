@@ -72,6 +72,17 @@ inline constexpr std::size_t kJumpEntries = 65536;
 inline constexpr std::uint64_t kNoJump = 1;  ///< an address that entry 0 is never asked for: it has other low bits
 inline constexpr std::size_t kJumpTables = 3;
 
+/// The page that a group of memory accesses used last: what the stack and data at fixed places hit nearly always, without the
+/// TLB's indexing in the way. Filled from the TLB, emptied with it. A slot that holds no page has no host page either, and an
+/// address that no page can have; an access through it faults on the host and becomes the guest's fault.
+struct PageSlot {
+  std::uint64_t page = 0;
+  std::uint8_t* host = nullptr;
+};
+inline constexpr std::uint64_t kNoPage = std::uint64_t{1} << 63;
+/// Slots of one TLB context and kind of access: the stack pointer's, the frame pointer's, and those of fixed places by page.
+inline constexpr std::uint32_t kStackSlot = 0, kFrameSlot = 1, kFirstFixedSlot = 2, kPageSlots = 34;
+
 struct CacheStatistics {
   std::uint64_t blocks = 0, flushes = 0, lookups = 0, links = 0, fills = 0, bounced = 0, table_flushes = 0;
 };
@@ -107,6 +118,12 @@ class Cache {
   [[nodiscard]] std::uint32_t jump_table_address(ModeKey mode) const {
     return static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(jumps_[table_of(mode)]));
   }
+
+  /// Where the slot is, below 2 GiB.
+  [[nodiscard]] std::uint32_t page_slot_address(std::uint32_t context, bool write, std::uint32_t slot) const {
+    return static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(page_slots_ + (context * 2 + (write ? 1 : 0)) * kPageSlots + slot));
+  }
+  void clear_page_slots();
 
   /// Forgets every block. Never while guest code runs.
   void flush();
@@ -158,6 +175,7 @@ class Cache {
   // Below 2 GiB.
   JumpEntry* jumps_[kJumpTables] = {};
   std::uint64_t* slots_ = nullptr;
+  PageSlot* page_slots_ = nullptr;
 
   CacheStatistics statistics_;
 };

@@ -60,12 +60,16 @@ Result<std::unique_ptr<Cache>> Cache::create(std::size_t code_bytes) {
   carve(cache->arrays_);
 
   constexpr std::size_t kJumpBytes = kJumpEntries * sizeof(JumpEntry);
-  BYGONE_ASSIGN(cache->low_, LowMemory::create(kJumpTables * kJumpBytes + 8ULL * cache->link_capacity_));
+  constexpr std::size_t kPageSlotBytes = 8192;
+  static_assert(sizeof(PageSlot) * kPageSlots * 2 * kTlbContextCount <= kPageSlotBytes);
+  BYGONE_ASSIGN(cache->low_, LowMemory::create(kJumpTables * kJumpBytes + kPageSlotBytes + 8ULL * cache->link_capacity_));
   for (std::size_t i = 0; i < kJumpTables; ++i) {
     cache->jumps_[i] = reinterpret_cast<JumpEntry*>(cache->low_->data() + i * kJumpBytes);
     cache->jumps_[i][0].address = kNoJump;
   }
-  cache->slots_ = reinterpret_cast<std::uint64_t*>(cache->low_->data() + kJumpTables * kJumpBytes);
+  cache->page_slots_ = reinterpret_cast<PageSlot*>(cache->low_->data() + kJumpTables * kJumpBytes);
+  cache->clear_page_slots();
+  cache->slots_ = reinterpret_cast<std::uint64_t*>(cache->low_->data() + kJumpTables * kJumpBytes + kPageSlotBytes);
   return cache;
 }
 

@@ -83,7 +83,7 @@ void Emitter::emit_jump_indirect() {
   give_up_flags();
   if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY) {
     emit_address(operand, true);
-    emit_look_up(width(), false);
+    emit_look_up(width(), false, false, page_slot_of(operand));
     if (trace_.mode.is_64()) code_.mov(r10, ptr[r11 + r10]);
     else code_.mov(r10d, ptr[r11 + r10]);
   } else {
@@ -100,7 +100,7 @@ void Emitter::emit_call_indirect() {
   give_up_flags();
   if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY) {
     emit_address(operand, true);
-    emit_look_up(width(), false);
+    emit_look_up(width(), false, false, page_slot_of(operand));
     if (trace_.mode.is_64()) code_.mov(r10, ptr[r11 + r10]);
     else code_.mov(r10d, ptr[r11 + r10]);
     code_.store(Word::kTarget, r10);

@@ -74,9 +74,7 @@ void Emitter::emit_address(const ZydisDecodedOperand& operand, bool with_segment
   else code_.add(r10d, ptr[at(offset::segment_base(segment))]);
 }
 
-void Emitter::emit_look_up(unsigned size, bool write, bool masked) {
-  const auto table = static_cast<std::uint32_t>(offset::kTlb + trace_.mode.context() * kTlbTableBytes);
-  const auto tag = table + static_cast<std::uint32_t>(write ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag));
+std::uint32_t Emitter::emit_tlb_probe(std::uint32_t tag, unsigned size) {
   if (host_has_bmi2()) {
     code_.rorx(r11, r10, kTlbIndexShift);
   } else {
@@ -87,17 +85,67 @@ void Emitter::emit_look_up(unsigned size, bool write, bool masked) {
   code_.gs_form();
   code_.sub(r10, ptr[r11 + static_cast<int>(tag)]);
   code_.cmp(r10, 4096 - size);
-  const std::uint32_t from = code_.jump_later_if(7);
-  code_.gs_form();
-  code_.mov(r11, ptr[r11 + static_cast<int>(table + offsetof(TlbEntry, host))]);
-  const std::uint32_t site = cache_.add_site({.tag = tag,
-                                              .access = code_.here(),
-                                              .rip = in_->rip,
-                                              .size = static_cast<std::uint8_t>(size),
-                                              .write = write,
-                                              .masked = masked});
-  cold_.push_back({.kind = Cold::Kind::kMiss, .from = from, .site = site});
+  return code_.jump_later_if(7);
+}
+
+void Emitter::emit_look_up(unsigned size, bool write, bool masked, std::uint32_t slot) {
+  const std::uint32_t context = trace_.mode.context();
+  const auto table = static_cast<std::uint32_t>(offset::kTlb + context * kTlbTableBytes);
+  const auto tag = table + static_cast<std::uint32_t>(write ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag));
+  Cold cold{.kind = Cold::Kind::kMiss};
+  if (slot == kNoSlot) {
+    cold.from = emit_tlb_probe(tag, size);
+    code_.gs_form();
+    code_.mov(r11, ptr[r11 + static_cast<int>(table + offsetof(TlbEntry, host))]);
+  } else {
+    cold.kind = Cold::Kind::kSlotMiss;
+    cold.slot = cache_.page_slot_address(context, write, slot);
+    code_.sub(r10, ptr[at(cold.slot + offsetof(PageSlot, page))]);
+    code_.mov(r11, ptr[at(cold.slot + offsetof(PageSlot, host))]);
+    code_.cmp(r10, 4096 - size);
+    cold.from = code_.jump_later_if(7);
+  }
+  cold.site = cache_.add_site({.tag = tag,
+                               .access = code_.here(),
+                               .rip = in_->rip,
+                               .size = static_cast<std::uint8_t>(size),
+                               .write = write,
+                               .masked = masked});
+  cold_.push_back(cold);
   flags_native_ = false;
+  mark(*in_);
+}
+
+/// The page is another one than last time: asks the TLB, and fills the slot from there.
+void Emitter::emit_slot_miss(const Cold& cold) {
+  const Site site = cache_.site(cold.site);
+  const auto host = static_cast<int>(site.tag & ~31U) + static_cast<int>(offset::kTlb % 32 + offsetof(TlbEntry, host));
+  code_.add(r10, ptr[at(cold.slot + offsetof(PageSlot, page))]);
+  cold_.push_back({.kind = Cold::Kind::kMiss, .from = emit_tlb_probe(site.tag, site.size), .site = cold.site});
+  code_.store(Word::kTemporary, rax);
+  code_.gs_form();
+  code_.mov(rax, ptr[r11 + static_cast<int>(site.tag)]);
+  code_.mov(ptr[at(cold.slot + offsetof(PageSlot, page))], rax);
+  code_.gs_form();
+  code_.mov(rax, ptr[r11 + host]);
+  code_.mov(ptr[at(cold.slot + offsetof(PageSlot, host))], rax);
+  code_.mov(r11, rax);
+  code_.load(rax, Word::kTemporary);
+  code_.jump_to(site.access);
+}
+
+/// Accesses that stay on one page for long: the stack's and those at a fixed place, with or without an index.
+std::uint32_t Emitter::page_slot_of(const ZydisDecodedOperand& operand) const {
+  const ZydisDecodedOperandMem& memory = operand.mem;
+  const int base = gpr_number(memory.base);
+  if (base == 4) return kStackSlot;
+  if (base == 5 && memory.index == ZYDIS_REGISTER_NONE) return kFrameSlot;
+  const auto displacement = static_cast<std::int64_t>(memory.disp.value);
+  const bool is_relative = memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP;
+  const bool is_far = displacement >= 0x10000 || displacement < -0x10000;
+  if (base >= 0 && !is_far) return kNoSlot;
+  const std::uint64_t place = static_cast<std::uint64_t>(displacement) + (is_relative ? in_->next() : 0);
+  return kFirstFixedSlot + static_cast<std::uint32_t>((place >> 12 ^ place >> 17) % (kPageSlots - kFirstFixedSlot));
 }
 
 void Emitter::fold_address() { code_.lea(r11, ptr[r11 + r10]); }
@@ -118,7 +166,7 @@ unsigned Emitter::free_low_register() const {
 void Emitter::emit_memory() {
   give_up_flags();
   emit_address(in_->memory_operand(), true);
-  emit_look_up(in_->memory_size, in_->memory_write, in_->masked);
+  emit_look_up(in_->memory_size, in_->memory_write, in_->masked, page_slot_of(in_->memory_operand()));
   const bool needs_flags = needs_native_flags();
   // Without a REX prefix the rewritten operand would change AH, CH, DH and BH into SPL, BPL, SIL and DIL.
   const bool low = in_->high_byte;
@@ -146,7 +194,7 @@ void Emitter::emit_memory() {
 void Emitter::emit_absolute_move() {
   give_up_flags();
   emit_address(in_->memory_operand(), true);
-  emit_look_up(in_->memory_size, in_->memory_write);
+  emit_look_up(in_->memory_size, in_->memory_write, false, page_slot_of(in_->memory_operand()));
   mark(*in_);
   const Xbyak::RegExp place = r11 + r10;
   switch (in_->memory_size) {

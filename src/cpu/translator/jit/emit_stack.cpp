@@ -12,13 +12,13 @@ constexpr std::uint32_t kFlagWordReadable = 0x00FC'FFFF;  // RF and VM read as z
 void Emitter::look_up_push() {
   if (trace_.mode.is_64()) code_.lea(r10, ptr[rsp - 8]);
   else code_.lea(r10d, ptr[rsp - 4]);
-  emit_look_up(width(), true);
+  emit_look_up(width(), true, false, kStackSlot);
 }
 
 void Emitter::look_up_pop(const Xbyak::Reg64& pointer) {
   if (trace_.mode.is_64()) code_.mov(r10, pointer);
   else code_.mov(r10d, Xbyak::Reg32(pointer.getIdx()));
-  emit_look_up(width(), false);
+  emit_look_up(width(), false, false, pointer.getIdx() == 4 ? kStackSlot : kFrameSlot);
 }
 
 void Emitter::move_stack_pointer(std::int32_t by) {
@@ -44,7 +44,7 @@ void Emitter::emit_push() {
   give_up_flags();
   if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY) {
     emit_address(operand, true);
-    emit_look_up(width(), false);
+    emit_look_up(width(), false, false, page_slot_of(operand));
     if (trace_.mode.is_64()) code_.mov(r10, ptr[r11 + r10]);
     else code_.mov(r10d, ptr[r11 + r10]);
     code_.store(Word::kTarget, r10);

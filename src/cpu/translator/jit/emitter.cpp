@@ -148,6 +148,7 @@ void Emitter::emit_cold() {
         code_.jump_to(cache_.thunks().fill);
         break;
       }
+      case Cold::Kind::kSlotMiss: emit_slot_miss(cold); break;
       case Cold::Kind::kPoll: emit_leave_to(cache_.thunks().leave_attention, trace_.address); break;
       case Cold::Kind::kVectors:
         code_.bytes(std::array<std::uint8_t, 3>{0x4C, 0x8D, 0x1D});  // lea r11, [rip + back]

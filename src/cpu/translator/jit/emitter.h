@@ -25,11 +25,12 @@ class Emitter {
 
  private:
   struct Cold {
-    enum class Kind : std::uint8_t { kMiss, kPoll, kVectors, kSaveAndExit, kExit, kStub, kInterpret } kind;
+    enum class Kind : std::uint8_t { kMiss, kSlotMiss, kPoll, kVectors, kSaveAndExit, kExit, kStub, kInterpret } kind;
     std::uint32_t from = 0;    // displacement to patch to here
     std::uint32_t site = 0;    // kMiss
     std::uint32_t back = 0;    // kVectors
     std::uint64_t target = 0;  // exits
+    std::uint32_t slot = 0;    // kSlotMiss: address of the page slot
   };
 
   // emitter.cpp: the block around instructions, and flags
@@ -56,7 +57,13 @@ class Emitter {
   /// r10 = the operand's linear address.
   void emit_address(const ZydisDecodedOperand& operand, bool with_segment);
   /// r11 + r10 = its host address, or out. Destroys native flags.
-  void emit_look_up(unsigned size, bool write, bool masked = false);
+  /// With a page slot, tries that one first.
+  void emit_look_up(unsigned size, bool write, bool masked = false, std::uint32_t slot = kNoSlot);
+  /// From the address in r10 to its TLB entry; jumps where the result says when it is a miss.
+  [[nodiscard]] std::uint32_t emit_tlb_probe(std::uint32_t tag, unsigned size);
+  [[nodiscard]] std::uint32_t page_slot_of(const ZydisDecodedOperand& operand) const;
+  void emit_slot_miss(const Cold& cold);
+  static constexpr std::uint32_t kNoSlot = ~std::uint32_t{0};
   /// r11 = host address, r10 free.
   void fold_address();
   void load_slot(const Xbyak::Reg64& into, int number);

@@ -211,7 +211,8 @@ Result<Thunks> emit_thunks(const CodeMemory& memory) {
 
 bool can_write_gs_base() {
   constexpr unsigned long kHwcap2FsGsBase = 1U << 1;  // Linux arch/x86 HWCAP2_FSGSBASE
-  return (::getauxval(AT_HWCAP2) & kHwcap2FsGsBase) != 0;
+  static const bool can = (::getauxval(AT_HWCAP2) & kHwcap2FsGsBase) != 0;
+  return can;
 }
 
 }  // namespace bygone::cpu::translator::jit

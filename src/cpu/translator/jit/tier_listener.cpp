@@ -3,10 +3,16 @@
 
 namespace bygone::cpu::translator::jit {
 
-void Tier::tlb_flushed(VcpuBlock& block) { cache_->forget_unmapped(block); }
+void Tier::tlb_flushed(VcpuBlock& block) {
+  cache_->clear_page_slots();
+  cache_->forget_unmapped(block);
+}
 
-void Tier::tlb_page_flushed(VcpuBlock& /*block*/, std::uint64_t linear) { cache_->forget_page(linear & ~std::uint64_t{0xFFF}); }
+void Tier::tlb_page_flushed(VcpuBlock& /*block*/, std::uint64_t linear) {
+  cache_->clear_page_slots();
+  cache_->forget_page(linear & ~std::uint64_t{0xFFF});
+}
 
-void Tier::tlb_writes_flushed(VcpuBlock& /*block*/) {}
+void Tier::tlb_writes_flushed(VcpuBlock& /*block*/) { cache_->clear_page_slots(); }
 
 }  // namespace bygone::cpu::translator::jit

@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Runs bench/cpu/workloads.c natively, on the software CPU and under QEMU's TCG, and prints the ratios.
+
+    bench/cpu/compare.py --kernel VMLINUZ [--bygone build/release/bin/bygone] [--without-qemu] [--markdown]
+
+The three run one after another on the same machine with the same kernel; every number is the best of many short runs. Needs
+gcc, a static busybox, cpio and, for the comparison, qemu-system-x86_64.
+"""
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+INIT = """#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+/workloads
+/bin/busybox poweroff -f
+"""
+
+
+def build(folder):
+    """The workloads as a static program, and an initial RAM disk that runs them."""
+    program = folder / "workloads"
+    subprocess.run(["gcc", "-O2", "-static", "-o", program, HERE / "workloads.c"], check=True)
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        sys.exit("compare.py: busybox is missing (package busybox-static)")
+    root = folder / "root"
+    for name in ("bin", "proc", "tmp"):
+        (root / name).mkdir(parents=True)
+    shutil.copy(busybox, root / "bin/busybox")
+    shutil.copy(program, root / "workloads")
+    (root / "init").write_text(INIT)
+    (root / "init").chmod(0o755)
+    names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*"))) + "\n"
+    disk = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=root, input=names.encode(), capture_output=True, check=True)
+    (folder / "initrd").write_bytes(disk.stdout)
+    return program, folder / "initrd"
+
+
+def measure(command, limit):
+    """Workload → nanoseconds an iteration, from the lines the workloads print."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False)
+    result = {}
+    for line in done.stdout.decode(errors="replace").splitlines():
+        words = line.split()
+        if len(words) == 3 and words[0] == "BENCH":
+            result[words[1]] = float(words[2])
+    if not result:
+        sys.exit(f"compare.py: no results from {command[0]}:\n{done.stderr.decode(errors='replace')[-2000:]}")
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kernel", required=True, help="a Linux kernel (bzImage)")
+    parser.add_argument("--bygone", default="build/release/bin/bygone")
+    parser.add_argument("--without-qemu", action="store_true")
+    parser.add_argument("--markdown", action="store_true", help="a table for docs/software-cpu.md")
+    parser.add_argument("--limit", type=int, default=600, help="seconds that one of the runs may take")
+    arguments = parser.parse_args()
+    append = "console=ttyS0 quiet panic=-1"
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        program, disk = build(folder)
+        native = measure([program], arguments.limit)
+        ours = measure([arguments.bygone, "boot", "--engine", "software", "--memory", "512M", "--kernel", arguments.kernel,
+                        "--initrd", disk, "--append", append], arguments.limit)
+        theirs = {} if arguments.without_qemu else measure(
+            ["qemu-system-x86_64", "-accel", "tcg", "-m", "512", "-nodefaults", "-display", "none", "-serial",
+             "stdio", "-no-reboot", "-kernel", arguments.kernel, "-initrd", disk, "-append", append], arguments.limit)
+    if arguments.markdown:
+        print("| workload | native, ns | software CPU / native | QEMU TCG / native | TCG / software CPU |")
+        print("| --- | --- | --- | --- | --- |")
+    for workload, base in native.items():
+        if workload not in ours:
+            sys.exit(f"compare.py: {workload} did not run on the software CPU")
+        cells = [workload, f"{base:.1f}", f"{ours[workload] / base:.2f}"]
+        cells += [f"{theirs[workload] / base:.2f}", f"{theirs[workload] / ours[workload]:.2f}"] if workload in theirs else ["", ""]
+        print("| " + " | ".join(cells) + " |" if arguments.markdown else "{:18} {:>14} {:>8} {:>8} {:>8}".format(*cells))
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("LC_ALL", "C")
+    sys.exit(main())
