@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""How long from the start of the process to a boot loader's first instruction: Bygone, and OVMF under QEMU beside it.
+
+Usage: boot_time.py BYGONE FIRMWARE HELLO_EFI [RUNS]
+Both machines run on a software processor, boot the same disk, take turns, and count when COM1 says "hello". Needs mtools; OVMF
+(/usr/share/ovmf/OVMF.fd) and qemu-system-x86_64 for the comparison. Prints the median and the least of RUNS (default 5).
+"""
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+OVMF = "/usr/share/ovmf/OVMF.fd"
+LIMIT_SECONDS = 120
+
+
+def make_disk(folder, program):
+    image = folder / "disk.img"
+    with open(image, "wb") as file:
+        file.truncate(8 << 20)
+    for command in (["mformat", "-i", image, "::"], ["mmd", "-i", image, "::/EFI", "::/EFI/BOOT"],
+                    ["mcopy", "-i", image, program, "::/EFI/BOOT/BOOTX64.EFI"]):
+        subprocess.run(command, check=True)
+    return str(image)
+
+
+def time_to_hello(command):
+    start = time.monotonic()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        output = b""
+        try:
+            while time.monotonic() - start < LIMIT_SECONDS:
+                data = os.read(process.stdout.fileno(), 4096)
+                output += data
+                if b"hello: on COM1" in output:
+                    return time.monotonic() - start
+                if not data:
+                    break
+        finally:
+            process.kill()
+    raise SystemExit(f"no boot loader ran: {' '.join(command)}\n{output[-500:]!r}")
+
+
+def main(bygone, firmware, hello, runs="5"):
+    with tempfile.TemporaryDirectory(prefix="bygone-bench-") as folder:
+        disk = make_disk(pathlib.Path(folder), hello)
+        machines = {"Bygone, software processor": [bygone, "boot", "--firmware", firmware, "--engine", "software",
+                                                   "--memory", "512M", "--disk", disk]}
+        if os.path.exists(OVMF):
+            machines["OVMF, QEMU TCG"] = ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", "512", "-display", "none",
+                                          "-bios", OVMF, "-net", "none", "-serial", "stdio", "-monitor", "none",
+                                          "-drive", f"format=raw,file={disk}"]
+        times = {name: [] for name in machines}
+        for _ in range(int(runs)):
+            for name, command in machines.items():
+                times[name].append(time_to_hello(command))
+        for name, seconds in times.items():
+            print(f"{name}: median {statistics.median(seconds):.2f} s, least {min(seconds):.2f} s of {len(seconds)}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        raise SystemExit(__doc__)
+    main(*sys.argv[1:])
