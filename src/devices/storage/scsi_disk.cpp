@@ -176,10 +176,9 @@ void ScsiDisk::transfer(const ScsiCommand& command, const BlockDeviceInfo& info,
   request.length = length;
   request.buffers = *std::move(buffers);
   request.done = [length, is_write, done = std::move(done)](Result<void> result) mutable {
-    if (!result) return done(outcome_of(result.error(), is_write));
-    ScsiOutcome outcome = good(length);
-    outcome.wrote_in_place = !is_write;
-    done(outcome);
+    ScsiOutcome outcome = result ? good(length) : outcome_of(result.error(), is_write);
+    outcome.written_in_place = is_write ? 0 : length;
+    done(std::move(outcome));
   };
   device_->submit(std::move(request));
 }
@@ -268,7 +267,7 @@ void ScsiDisk::unmap(const ScsiCommand& command, const BlockDeviceInfo& info, Do
       if (!result) pending->outcome = outcome_of(result.error(), true);
       if (--pending->left != 0) return;
       lock.unlock();
-      pending->done(pending->outcome);
+      pending->done(std::move(pending->outcome));
     };
     device_->submit(std::move(request));
   }

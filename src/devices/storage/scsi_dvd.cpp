@@ -300,10 +300,10 @@ void ScsiDvd::read(const ScsiCommand& command, Done done) {
   request.buffers = *std::move(buffers);
   // The medium stays until its last read is done, ejected or not.
   request.done = [length, medium = medium_, done = std::move(done)](Result<void> result) mutable {
-    if (!result) return done(outcome_of(result.error(), false));
-    ScsiOutcome outcome = good(length);
-    outcome.wrote_in_place = true;
-    done(outcome);
+    ScsiOutcome outcome = result ? good(length) : outcome_of(result.error(), false);
+    outcome.written_in_place = length;
+    outcome.keep = std::move(medium);
+    done(std::move(outcome));
   };
   medium_->submit(std::move(request));
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <vector>
@@ -51,7 +52,9 @@ struct ScsiOutcome {
   std::uint8_t status = spec::scsi::kStatusGood;
   spec::scsi::FixedSense sense = {};      ///< with kStatusCheckCondition
   std::uint64_t transferred = 0;          ///< bytes moved from or to the guest's buffer
-  bool wrote_in_place = false;            ///< they went into guest memory through host_ranges(), which nobody noticed yet
+  /// Bytes of the buffer that may have been written through host_ranges(), also when the command failed: nobody noticed yet.
+  std::uint64_t written_in_place = 0;
+  std::shared_ptr<void> keep = nullptr;   ///< released on the controller's loop, never on a block device's own thread
   bool overrun = false;                   ///< the command moves more than the guest's buffer holds; nothing was done
 };
 

@@ -67,7 +67,11 @@ StorageController::StorageController(StorageOptions options, EventLoop& loop) : 
   offer_.maximum_subchannels = options_.maximum_subchannels;
 }
 
-StorageController::~StorageController() = default;
+StorageController::~StorageController() {
+  // The loop has stopped. Block devices still complete what they have, on their own threads, into this object.
+  std::unique_lock lock(mutex_);
+  completed_.wait(lock, [this] { return completions_.size() >= in_flight_; });
+}
 
 // Attaching and detaching.
 
@@ -400,15 +404,12 @@ ScsiOutcome StorageController::report_luns(const ScsiCommand& command) const {
 
 void StorageController::complete(std::unique_ptr<Request> request, ScsiOutcome outcome) {
   request->outcome = std::move(outcome);
-  bool post = false;
-  {
-    const std::lock_guard lock(mutex_);
-    completions_.push_back(std::move(request));
-    // One post for all that come until the loop looks.
-    post = !std::exchange(completions_posted_, true);
-    completed_.notify_one();
-  }
-  if (post) loop_.post([this] { process_completions(); });
+  // All under the lock: as soon as it is free the destructor may go on.
+  const std::lock_guard lock(mutex_);
+  completions_.push_back(std::move(request));
+  completed_.notify_one();
+  // One post for all that come until the loop looks.
+  if (!std::exchange(completions_posted_, true)) loop_.post([this] { process_completions(); });
 }
 
 void StorageController::process_completions() {
@@ -425,6 +426,7 @@ void StorageController::process_completions() {
     ChannelState& state = *request->channel;
     finish(state, *request);
     request->target.reset();
+    request->outcome.keep.reset();
     --state.in_flight;
     --in_flight_;
     if (!state.closed) state.replies.push_back(std::move(request));
@@ -455,8 +457,8 @@ void StorageController::process_completions() {
 void StorageController::finish(ChannelState& state, Request& request) {
   const ScsiOutcome& outcome = request.outcome;
   auto srb = body_as<wire::StorageScsiRequest>(request.reply);
-  if (outcome.wrote_in_place) {
-    request.packet.buffers().mark_dirty(state.channel.memory(), 0, outcome.transferred);
+  if (outcome.written_in_place != 0) {
+    request.packet.buffers().mark_dirty(state.channel.memory(), 0, outcome.written_in_place);
   }
   srb.data_transfer_length = static_cast<std::uint32_t>(outcome.transferred);
   srb.sense_length = 0;

@@ -215,6 +215,19 @@ TEST_F(StorageTest, in_place_reads_are_reported_to_memory_observers) {
   EXPECT_EQ(observer.wrote[pages_[1]], 4096U);
 }
 
+TEST_F(StorageTest, failed_read_is_reported_to_memory_observers_too) {
+  struct Observer final : memory::GuestMemory::WriteObserver {
+    void host_wrote(memory::Gpa address, std::uint64_t length) override { wrote[address.page()] += length; }
+    std::map<std::uint64_t, std::uint64_t> wrote;
+  } observer;
+  controller_.attach_disk(0, disk_);
+  connect();
+  disk_->fail_range(0, 512);
+  guest_.memory().add_write_observer(observer);
+  EXPECT_FALSE(execute(cdb10(Opcode::kRead10, 0, 8), 4096).is_good());
+  EXPECT_EQ(observer.wrote[pages_[0]], 4096U);
+}
+
 TEST_F(StorageTest, all_lengths_of_read_and_write_reach_the_same_blocks) {
   controller_.attach_disk(0, disk_);
   connect();
