@@ -161,6 +161,11 @@ Result<std::unique_ptr<Agent>> Agent::create(EventLoop& loop, AgentOptions optio
   agent->children_ = UniqueFd(signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC));
   if (!agent->children_) return fail_errno(errno, "waiting for child processes");
   BYGONE_CHECK(loop.watch(agent->children_.get(), EPOLLIN, [self = agent.get()](std::uint32_t) { self->collect_children(); }));
+  if (const std::string& path = agent->options_.report; !path.empty()) {
+    agent->report_ = UniqueFd(open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_NOCTTY | O_CLOEXEC | O_NONBLOCK, 0644));
+    if (!agent->report_) return fail_errno(errno, "opening " + path);
+    loop.post([self = agent.get()] { self->compare_windows(); });
+  }
   return agent;
 }
 
@@ -251,7 +256,19 @@ void Agent::close_connection(int socket) {
   connections_.erase(socket);
 }
 
+void Agent::report(const spec::agent::Event& event) const {
+  std::string line;
+  if (const auto* opened = std::get_if<spec::agent::WindowOpenedEvent>(&event)) {
+    line = fmt::format("bygone-agent: window opened {:#x} {} \"{}\"\r\n", opened->window.id, opened->window.class_name, opened->window.title);
+  } else if (const auto* closed = std::get_if<spec::agent::WindowClosedEvent>(&event)) {
+    line = fmt::format("bygone-agent: window closed {:#x}\r\n", closed->window);
+  }
+  // A console that does not take it loses the line: the agent must not wait for it.
+  if (!line.empty() && write(report_.get(), line.data(), line.size()) < 0) return;
+}
+
 void Agent::tell_watchers(const spec::agent::Event& event) {
+  if (report_) report(event);
   const auto frame = spec::agent::encode(event);
   std::vector<int> lost;
   for (const auto& [socket, connection] : connections_) {
@@ -283,7 +300,7 @@ void Agent::forget_display() {
 }
 
 void Agent::look_for_display() {
-  const bool is_wanted = std::ranges::any_of(connections_, [](const auto& each) { return each.second->watches; });
+  const bool is_wanted = report_ || std::ranges::any_of(connections_, [](const auto& each) { return each.second->watches; });
   if (!is_wanted || windows_ || display_search_) return;
   display_search_ = loop_.add_timer(steady_clock::now() + kDisplaySearchInterval, [this] {
     display_search_.reset();

@@ -29,6 +29,9 @@ struct AgentOptions {
   std::string log_off;
   std::string power_off = "/sbin/poweroff";
   std::string restart = "/sbin/reboot";
+  /// A file or terminal that gets a line for every window that opens or closes; for guests whose console is all that can be
+  /// seen of them. Empty: none.
+  std::string report;
 };
 
 class Agent {
@@ -61,6 +64,7 @@ class Agent {
   [[nodiscard]] bool flush(Connection& connection);
   void close_connection(int socket);
   void tell_watchers(const spec::agent::Event& event);
+  void report(const spec::agent::Event& event) const;
 
   [[nodiscard]] Result<WindowList*> window_list();
   void forget_display();
@@ -75,6 +79,7 @@ class Agent {
   std::vector<UniqueFd> listeners_;
   std::map<int, std::unique_ptr<Connection>> connections_;
   UniqueFd children_;
+  UniqueFd report_;
   std::unique_ptr<WindowList> windows_;
   std::map<std::uint32_t, spec::agent::Window> known_windows_;
   std::optional<EventLoop::TimerId> comparison_;

@@ -24,7 +24,7 @@ namespace {
 
 constexpr std::string_view kUsage =
     R"(usage: bygone-agent [--user NAME] [--display :N] [--socket PATH]
-                    [--log-off COMMAND] [--power-off COMMAND] [--restart COMMAND]
+                    [--log-off COMMAND] [--power-off COMMAND] [--restart COMMAND] [--report FILE]
 
 Answers the host of this virtual machine over AF_VSOCK (port 0x4247): lists and starts programs, tells of windows,
 ends the session, shuts down.
@@ -35,19 +35,22 @@ ends the session, shuts down.
   --log-off COMMAND    what ends the session (default: the session user's processes are asked to end)
   --power-off COMMAND  (default: /sbin/poweroff)
   --restart COMMAND    (default: /sbin/reboot)
+  --report FILE        write a line to FILE, such as /dev/ttyS0, for every window that opens or closes
 )";
 
 struct Arguments {
   std::string user, display, socket, log_off;
   std::string power_off = "/sbin/poweroff";
   std::string restart = "/sbin/reboot";
+  std::string report;
 };
 
 [[nodiscard]] Result<Arguments> parse(std::span<char*> words) {
   Arguments arguments;
   const std::pair<std::string_view, std::string*> options[] = {
       {"--user", &arguments.user},       {"--display", &arguments.display},     {"--socket", &arguments.socket},
-      {"--log-off", &arguments.log_off}, {"--power-off", &arguments.power_off}, {"--restart", &arguments.restart}};
+      {"--log-off", &arguments.log_off}, {"--power-off", &arguments.power_off}, {"--restart", &arguments.restart},
+      {"--report", &arguments.report}};
   for (std::size_t i = 1; i < words.size(); ++i) {
     const std::string_view word = words[i];
     std::string* value = nullptr;
@@ -131,6 +134,7 @@ void listen_when_possible(EventLoop& loop, Agent& agent) {
   options.log_off = arguments.log_off;
   options.power_off = arguments.power_off;
   options.restart = arguments.restart;
+  options.report = arguments.report;
 
   BYGONE_ASSIGN(const auto loop, EventLoop::create());
   BYGONE_ASSIGN(const auto agent, Agent::create(*loop, std::move(options)));

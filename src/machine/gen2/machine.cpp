@@ -84,6 +84,7 @@ std::optional<MachineEnd> Machine::wait_for(std::chrono::milliseconds limit) {
   return parts_->machine_end;
 }
 
+Result<devices::video::Picture> Machine::picture() const { return parts_->video->capture(); }
 nlohmann::json Machine::inspect() { return parts_->inspect(); }
 memory::GuestMemory& Machine::guest_memory() { return parts_->memory; }
 cpu::Partition& Machine::partition() { return *parts_->partition; }

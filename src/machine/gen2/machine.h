@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "cpu/partition.h"
+#include "devices/video/video.h"
 #include "disk/block_device.h"
 #include "firmware/entry_state.h"
 #include "machine/gen2/memory_map.h"
@@ -100,6 +101,8 @@ class Machine {
   /// The same with a limit; nullopt: still running.
   [[nodiscard]] std::optional<MachineEnd> wait_for(std::chrono::milliseconds limit);
 
+  /// What the screen shows now. Errors: kNotFound before the guest has set a mode.
+  [[nodiscard]] Result<devices::video::Picture> picture() const;
   /// The live state of every part.
   [[nodiscard]] nlohmann::json inspect();
   [[nodiscard]] memory::GuestMemory& guest_memory();

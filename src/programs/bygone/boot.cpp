@@ -3,6 +3,7 @@
 
 #include <array>
 #include <csignal>
+#include <ctime>
 #include <filesystem>
 
 #include "disk/efi_disk.h"
@@ -10,6 +11,7 @@
 #include "machine/engine_choice.h"
 #include "machine/gen2/machine.h"
 #include "programs/bygone/commands.h"
+#include "programs/bygone/png.h"
 #include "programs/bygone/terminal_console.h"
 #include "support/file.h"
 #include "support/size_text.h"
@@ -27,7 +29,7 @@ struct BootArguments {
   std::uint32_t processors = 1;
   std::string engine = "auto";
   std::vector<std::string> disks, dvds;
-  std::string com2;
+  std::string com2, screenshot;
   bool verbose = false;
 };
 
@@ -108,7 +110,32 @@ Result<void> explain(const gen2::MachineEnd& end) {
   return {};
 }
 
+/// SIGUSR1 as something to ask for. Blocked from now on, in this thread and all that it makes.
+class ScreenshotRequests {
+ public:
+  ScreenshotRequests() {
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+  }
+  [[nodiscard]] bool take() const {
+    const timespec now{};
+    return sigtimedwait(&signals_, nullptr, &now) == SIGUSR1;
+  }
+
+ private:
+  sigset_t signals_{};
+};
+
+void take_screenshot(const gen2::Machine& machine, const std::string& path, const Log& log) {
+  const auto picture = machine.picture();
+  const auto written = picture ? write_png(path, picture->width, picture->height, picture->pixels)
+                               : Result<void>(std::unexpected(picture.error()));
+  if (!written) log.warning("no screenshot: {}", written.error().text());
+}
+
 Result<void> boot(const BootArguments& arguments, CommandContext& context) {
+  const ScreenshotRequests screenshots;
   const Log log = Log::to_standard_error(arguments.verbose ? LogLevel::kDebug : LogLevel::kWarning);
   BYGONE_ASSIGN(const auto engine, machine::choose_engine(arguments.engine, log));
   BYGONE_ASSIGN(gen2::MachineOptions options, make_options(arguments, *engine, log));
@@ -118,7 +145,9 @@ Result<void> boot(const BootArguments& arguments, CommandContext& context) {
   BYGONE_ASSIGN(const auto machine, gen2::Machine::create(std::move(options)));
   BYGONE_CHECK(machine->start());
   for (;;) {
-    if (const auto end = machine->wait_for(std::chrono::milliseconds(100))) return explain(*end);
+    const auto end = machine->wait_for(std::chrono::milliseconds(100));
+    if (!arguments.screenshot.empty() && (end || screenshots.take())) take_screenshot(*machine, arguments.screenshot, log);
+    if (end) return explain(*end);
     if (quits || context.is_cancelled()) machine->power_off();
   }
 }
@@ -143,6 +172,8 @@ void add_boot_command(CLI::App& root, CommandContext& context) {
   command->add_option("--disk", arguments->disks, "A disk image; may be repeated")->type_name("FILE");
   command->add_option("--dvd", arguments->dvds, "A DVD image; may be repeated")->type_name("FILE");
   command->add_option("--com2", arguments->com2, "The second serial port: none, null, pty, file:PATH or socket:PATH")->type_name("PORT");
+  command->add_option("--screenshot", arguments->screenshot, "Write the screen to FILE (PNG) at each signal USR1 and at the end")
+      ->type_name("FILE");
   command->add_flag("--verbose", arguments->verbose, "Say more on standard error");
   add_examples(*command, {{"Start a kernel with an initial RAM disk",
                            "bygone boot --kernel /boot/vmlinuz-6.1.0-18-cloud-amd64 --initrd /boot/initrd.img-6.1.0-18-cloud-amd64 "
