@@ -18,7 +18,7 @@ namespace bygone::firmware {
 class HelperPorts {
  public:
   struct Events {
-    std::function<void()> boot_finalized;  ///< the firmware is about to start an operating system's loader
+    std::function<void()> boot_finalized;  ///< the firmware has found its memory and begins (both images say so once, early)
     std::function<void(std::uint64_t gpa)> generation_id_placed;
   };
 

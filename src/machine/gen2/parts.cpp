@@ -145,7 +145,7 @@ Result<void> Machine::Parts::create_firmware() {
     BYGONE_ASSIGN(variables, firmware::VariableStore::open(boot->variables));
   }
   firmware::HelperPorts::Events events;
-  events.boot_finalized = [this] { log.info("the firmware hands over to the operating system's loader"); };
+  events.boot_finalized = [this] { log.info("the firmware has started"); };
   events.generation_id_placed = [this](std::uint64_t address) {
     if (auto placed = generation->place({address}); !placed) log.warning("generation id: {}", placed.error().text());
   };
