@@ -186,8 +186,8 @@ Result<std::vector<Finding>> check_image(const std::string& path, bool repairs, 
                         repairs});
   }
   const auto check = [&](ImageLayout& layout, bool is_repairing) -> Result<void> {
-    if (auto* vhdx = dynamic_cast<VhdxLayout*>(&layout)) return check_vhdx(*vhdx, is_repairing, findings, progress);
-    if (auto* vhd = dynamic_cast<VhdLayout*>(&layout)) return check_vhd(*vhd, is_repairing, findings, progress);
+    BYGONE_ASSIGN(const std::vector<Finding> found, check_layout(layout, is_repairing, progress));
+    findings.insert(findings.end(), found.begin(), found.end());
     return {};
   };
   if (!repairs) {
@@ -206,6 +206,13 @@ Result<std::vector<Finding>> check_image(const std::string& path, bool repairs, 
     findings.push_back({Finding::Level::kDamage, "one of the two headers was damaged", true});
   }
   BYGONE_CHECK(writable.layout->close());
+  return findings;
+}
+
+Result<std::vector<Finding>> check_layout(ImageLayout& layout, bool repairs, const Progress& progress) {
+  std::vector<Finding> findings;
+  if (auto* vhdx = dynamic_cast<VhdxLayout*>(&layout)) BYGONE_CHECK(check_vhdx(*vhdx, repairs, findings, progress));
+  if (auto* vhd = dynamic_cast<VhdLayout*>(&layout)) BYGONE_CHECK(check_vhd(*vhd, repairs, findings, progress));
   return findings;
 }
 

@@ -35,6 +35,9 @@ struct Finding {
 /// Checks one image (not its parents). With `repairs`, what has a sound copy is restored and a log is replayed or dropped.
 [[nodiscard]] Result<std::vector<Finding>> check_image(const std::string& path, bool repairs, const Progress& progress);
 
+/// The same for an open layout; what `repairs` writes is durable after its close().
+[[nodiscard]] Result<std::vector<Finding>> check_layout(ImageLayout& layout, bool repairs, const Progress& progress);
+
 struct MapEntry {
   std::uint64_t offset = 0;
   std::uint64_t length = 0;

@@ -1,0 +1,360 @@
+// Power cuts after every single change of a mixed workload: the image opens, and what was flushed is there.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "disk/fault_file.h"
+#include "disk/image_device.h"
+#include "disk/memory_block_device.h"
+#include "disk/tools/copy.h"
+#include "disk/tools/inspect.h"
+#include "disk/vhd/vhd_layout.h"
+#include "disk/vhdx/vhdx_create.h"
+#include "disk/vhdx/vhdx_layout.h"
+
+namespace bygone::disk {
+namespace {
+
+constexpr std::uint64_t kSector = 512;
+constexpr std::uint64_t kDiskBytes = 12U << 20;
+constexpr std::uint64_t kSectors = kDiskBytes / kSector;
+
+using Stamp = std::uint64_t;
+
+std::vector<std::byte> stamped(std::uint64_t sectors, Stamp stamp) {
+  std::vector<std::byte> bytes(sectors * kSector);
+  for (std::size_t i = 0; i < bytes.size(); i += sizeof stamp) std::memcpy(bytes.data() + i, &stamp, sizeof stamp);
+  return bytes;
+}
+
+/// The stamp of a sector, or nothing when its bytes are a mixture.
+std::optional<Stamp> stamp_of(std::span<const std::byte> sector) {
+  Stamp stamp = 0;
+  std::memcpy(&stamp, sector.data(), sizeof stamp);
+  const bool repeats = std::memcmp(sector.data(), sector.data() + sizeof stamp, sector.size() - sizeof stamp) == 0;
+  return repeats ? std::optional(stamp) : std::nullopt;
+}
+
+/// What each sector may hold after a cut: its last value before the last flush that was acknowledged, or any later one.
+class Expectation {
+ public:
+  explicit Expectation(Stamp initial) : sectors_(kSectors) {
+    for (auto& values : sectors_) values.push_back({initial, 0});
+  }
+  /// A write that is submitted when the file has seen `changes` changes.
+  void write(std::uint64_t sector, std::uint64_t count, Stamp stamp, std::size_t changes) {
+    for (std::uint64_t i = sector; i < sector + count; ++i) sectors_[i].push_back({stamp, changes});
+  }
+  /// A flush that was acknowledged when the file had seen `changes` changes.
+  void flush(std::size_t changes) {
+    Mark mark{changes, {}};
+    mark.value_counts.reserve(kSectors);
+    for (const auto& values : sectors_) mark.value_counts.push_back(static_cast<std::uint32_t>(values.size()));
+    marks_.push_back(std::move(mark));
+  }
+  [[nodiscard]] bool allows(std::uint64_t sector, Stamp stamp, std::size_t cut) const {
+    const auto& values = sectors_[sector];
+    std::size_t first = 0;
+    for (const Mark& mark : marks_) {
+      if (mark.changes <= cut) first = mark.value_counts[sector] - 1;
+    }
+    for (std::size_t i = first; i < values.size(); ++i) {
+      if (values[i].stamp == stamp && (i == first || values[i].changes <= cut)) return true;
+    }
+    return false;
+  }
+
+ private:
+  struct Value {
+    Stamp stamp;
+    std::size_t changes;
+  };
+  struct Mark {
+    std::size_t changes;
+    std::vector<std::uint32_t> value_counts;
+  };
+  std::vector<std::vector<Value>> sectors_;
+  std::vector<Mark> marks_;
+};
+
+enum class Kind { kVhdxDynamic, kVhdxDifferencing, kVhdDynamic, kVhdDifferencing };
+
+constexpr Stamp kParentStamp = 0x5041524e54;
+
+bool has_parent(Kind kind) { return kind == Kind::kVhdxDifferencing || kind == Kind::kVhdDifferencing; }
+bool is_vhdx(Kind kind) { return kind == Kind::kVhdxDynamic || kind == Kind::kVhdxDifferencing; }
+
+SparseBytes new_image(Kind kind) {
+  auto history = FaultFile::history_of({});
+  FaultFile file(history);
+  Result<void> result;
+  if (is_vhdx(kind)) {
+    VhdxMetadata metadata;
+    metadata.block_bytes = 1U << 20;
+    metadata.size_bytes = kDiskBytes;
+    metadata.logical_sector_bytes = 512;
+    metadata.physical_sector_bytes = 4096;
+    metadata.has_parent = has_parent(kind);
+    metadata.parent = {{"parent_linkage", Guid::random().text()}, {"relative_path", ".\\base.vhdx"}};
+    result = create_vhdx(file, metadata);
+  } else {
+    VhdParameters parameters;
+    parameters.size_bytes = kDiskBytes;
+    parameters.block_bytes = 512U << 10;
+    if (has_parent(kind)) {
+      parameters.type = spec::vhd::DiskType::kDifferencing;
+      parameters.parent = VhdParent{Guid::random(), 0, "base.vhd", ".\\base.vhd", "/base.vhd"};
+    }
+    result = create_vhd(file, parameters);
+  }
+  EXPECT_TRUE(result) << result.error().text();
+  return history->now;
+}
+
+std::shared_ptr<BlockDevice> make_parent(Kind kind) {
+  if (!has_parent(kind)) return nullptr;
+  auto parent = std::make_shared<MemoryBlockDevice>(kDiskBytes);
+  EXPECT_TRUE(write_blocks(*parent, 0, stamped(kSectors, kParentStamp)));
+  return parent;
+}
+
+Result<std::unique_ptr<ImageLayout>> open_kind(Kind kind, File& file) {
+  if (is_vhdx(kind)) return VhdxLayout::open(file);
+  return VhdLayout::open(file);
+}
+
+Result<std::unique_ptr<ImageDevice>> open_device(Kind kind, const std::shared_ptr<FaultFile::History>& history,
+                                                 std::shared_ptr<BlockDevice> parent) {
+  auto file = std::make_unique<FaultFile>(history);
+  BYGONE_ASSIGN(auto layout, open_kind(kind, *file));
+  return std::make_unique<ImageDevice>(std::move(file), std::move(layout), std::move(parent));
+}
+
+/// Writes, zeroes, trims and flushes in many sizes, and notes what has to be there afterwards.
+void run_workload(ImageDevice& device, FaultFile::History& history, Expectation& expectation, bool trim_reads_zero, unsigned seed) {
+  std::mt19937 random(seed);
+  Stamp stamp = 1;
+  for (int step = 0; step < 90; ++step) {
+    const std::uint64_t count = random() % 8 == 0 ? 2048 + random() % 3000 : 1 + random() % 40;
+    std::uint64_t sector = random() % (kSectors - count);
+    const unsigned what = static_cast<unsigned>(random() % 16);
+    const std::size_t before = history.count();
+    if (what < 10) {
+      expectation.write(sector, count, stamp, before);
+      ASSERT_TRUE(write_blocks(device, sector * kSector, stamped(count, stamp)));
+      ++stamp;
+    } else if (what == 10) {
+      expectation.write(sector, count, 0, before);
+      ASSERT_TRUE(zero_blocks(device, sector * kSector, count * kSector));
+    } else if (what == 11 && trim_reads_zero) {
+      sector = sector / 2048 * 2048;
+      expectation.write(sector, 2048, 0, before);
+      ASSERT_TRUE(unmap_blocks(device, sector * kSector, 2048 * kSector));
+    } else {
+      ASSERT_TRUE(flush_blocks(device));
+      expectation.flush(history.count());
+    }
+  }
+}
+
+void expect_content(BlockDevice& device, const Expectation& expectation, std::size_t cut, const std::string& where) {
+  std::vector<std::byte> bytes(kDiskBytes);
+  const Result<void> read = read_blocks(device, 0, bytes);
+  ASSERT_TRUE(read) << where << ": " << read.error().text();
+  for (std::uint64_t sector = 0; sector < kSectors; ++sector) {
+    const auto stamp = stamp_of(std::span(bytes).subspan(sector * kSector, kSector));
+    ASSERT_TRUE(stamp) << where << ": sector " << sector << " is a mixture";
+    ASSERT_TRUE(expectation.allows(sector, *stamp, cut)) << where << ": sector " << sector << " holds " << *stamp;
+  }
+}
+
+void expect_sound(ImageLayout& layout, const std::string& where) {
+  const auto findings = check_layout(layout, false, {});
+  ASSERT_TRUE(findings) << where;
+  for (const Finding& finding : *findings) {
+    // The footer at the end of a VHD file is what a cut may tear; its copy is what it is for.
+    if (finding.text.find("footer") == std::string::npos) ADD_FAILURE() << where << ": " << finding.text;
+  }
+}
+
+class PowerCut : public testing::TestWithParam<Kind> {};
+class PowerCutInMerge : public testing::TestWithParam<Kind> {};
+
+TEST_P(PowerCut, what_was_flushed_is_there_after_every_change) {
+  const Kind kind = GetParam();
+  const auto parent = make_parent(kind);
+  const auto history = FaultFile::history_of(new_image(kind));
+  Expectation expectation(has_parent(kind) ? kParentStamp : 0);
+  {
+    auto device = open_device(kind, history, parent);
+    ASSERT_TRUE(device) << device.error().text();
+    run_workload(**device, *history, expectation, !has_parent(kind), 7);
+    ASSERT_TRUE((*device)->close());
+    expectation.flush(history->count());
+  }
+  std::mt19937 random(11);
+  for (std::size_t cut = 0; cut <= history->count(); ++cut) {
+    const std::string where = fmt::format("cut after {} of {}", cut, history->count());
+    const auto after = FaultFile::history_of(history->after_power_cut(cut, random));
+    {
+      auto device = open_device(kind, after, parent);
+      ASSERT_TRUE(device) << where << ": " << device.error().text();
+      expect_sound((*device)->layout(), where);
+      expect_content(**device, expectation, cut, where);
+      if (HasFatalFailure()) return;
+      // Life goes on: a write into whatever the cut left, and nothing else changes.
+      ASSERT_TRUE(write_blocks(**device, 0, stamped(1, 424242))) << where;
+      ASSERT_TRUE((*device)->close()) << where;
+    }
+    if (cut % 4 != 0) continue;
+    // The power may go again while the image is put right.
+    const std::size_t again = random() % (after->count() + 1);
+    const auto twice = FaultFile::history_of(after->after_power_cut(again, random));
+    Expectation allowed = expectation;
+    allowed.write(0, 1, 424242, 0);
+    auto device = open_device(kind, twice, parent);
+    ASSERT_TRUE(device) << where << " and again: " << device.error().text();
+    expect_content(**device, allowed, cut, where + " and again");
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_P(PowerCut, resize_leaves_the_old_size_or_the_new_one) {
+  const Kind kind = GetParam();
+  const auto parent = make_parent(kind);
+  const auto filled = FaultFile::history_of(new_image(kind));
+  Expectation expectation(has_parent(kind) ? kParentStamp : 0);
+  {
+    auto device = open_device(kind, filled, parent);
+    run_workload(**device, *filled, expectation, !has_parent(kind), 3);
+    ASSERT_TRUE((*device)->close());
+    expectation.flush(0);
+  }
+  // So much larger that the tables have to move.
+  const std::uint64_t larger = is_vhdx(kind) ? std::uint64_t{300} << 30 : std::uint64_t{64} << 20;
+  const auto history = FaultFile::history_of(filled->now);
+  {
+    FaultFile file(history);
+    auto layout = open_kind(kind, file);
+    ASSERT_TRUE(layout);
+    Result<void> resized;
+    if (auto* vhdx = dynamic_cast<VhdxLayout*>(layout->get())) {
+      resized = vhdx->resize(larger);
+    } else {
+      resized = dynamic_cast<VhdLayout&>(**layout).resize(larger);
+    }
+    ASSERT_TRUE(resized) << resized.error().text();
+    ASSERT_TRUE((*layout)->close());
+  }
+  std::mt19937 random(5);
+  for (int round = 0; round < 2; ++round) {
+    for (std::size_t cut = 0; cut <= history->count(); ++cut) {
+      const std::string where = fmt::format("cut after {} of {}", cut, history->count());
+      const auto after = FaultFile::history_of(history->after_power_cut(cut, random));
+      auto device = open_device(kind, after, parent);
+      ASSERT_TRUE(device) << where << ": " << device.error().text();
+      const std::uint64_t size = (*device)->info().size_bytes;
+      ASSERT_TRUE(size == kDiskBytes || size == larger) << where << ": " << size;
+      if (cut == history->count()) {
+        ASSERT_EQ(size, larger);
+      }
+      expect_content(**device, expectation, cut, where);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(PowerCutInMerge, the_child_shows_what_it_did) {
+  const Kind kind = GetParam();
+  const Kind parent_kind = is_vhdx(kind) ? Kind::kVhdxDynamic : Kind::kVhdDynamic;
+  const auto parent_before = FaultFile::history_of(new_image(parent_kind));
+  {
+    auto device = open_device(parent_kind, parent_before, nullptr);
+    ASSERT_TRUE(write_blocks(**device, 0, stamped(kSectors / 2, kParentStamp)));
+    ASSERT_TRUE((*device)->close());
+  }
+  const auto child = FaultFile::history_of(new_image(kind));
+  std::vector<std::byte> shown(kDiskBytes);
+  {
+    auto parent = open_device(parent_kind, FaultFile::history_of(parent_before->now), nullptr);
+    auto device = open_device(kind, child, std::shared_ptr<BlockDevice>(*std::move(parent)));
+    Expectation ignored(0);
+    run_workload(**device, *child, ignored, false, 17);
+    ASSERT_TRUE(read_blocks(**device, 0, shown));
+    ASSERT_TRUE((*device)->close());
+  }
+  const auto history = FaultFile::history_of(parent_before->now);
+  {
+    auto source = open_device(kind, FaultFile::history_of(child->now), nullptr);
+    auto parent = open_device(parent_kind, history, nullptr);
+    if (auto* vhdx = dynamic_cast<VhdxLayout*>(&(*parent)->layout())) vhdx->keep_data_write_guid();
+    ASSERT_TRUE(copy_disk(**source, **parent, CopyWhat::kOwnLayer, {}));
+    std::vector<std::byte> merged(kDiskBytes);
+    ASSERT_TRUE(read_blocks(**parent, 0, merged));
+    ASSERT_EQ(merged, shown);
+    ASSERT_TRUE((*parent)->close());
+  }
+  std::mt19937 random(23);
+  for (std::size_t cut = 0; cut <= history->count(); cut += 3) {
+    auto parent = open_device(parent_kind, FaultFile::history_of(history->after_power_cut(cut, random)), nullptr);
+    ASSERT_TRUE(parent) << cut << ": " << parent.error().text();
+    auto device = open_device(kind, FaultFile::history_of(child->now), std::shared_ptr<BlockDevice>(*std::move(parent)));
+    ASSERT_TRUE(device) << cut;
+    std::vector<std::byte> now(kDiskBytes);
+    ASSERT_TRUE(read_blocks(**device, 0, now));
+    ASSERT_EQ(now, shown) << cut;
+  }
+}
+
+std::string name_of(const testing::TestParamInfo<Kind>& test) {
+  switch (test.param) {
+    case Kind::kVhdxDynamic: return "vhdx_dynamic";
+    case Kind::kVhdxDifferencing: return "vhdx_differencing";
+    case Kind::kVhdDynamic: return "vhd_dynamic";
+    case Kind::kVhdDifferencing: return "vhd_differencing";
+  }
+  return "unknown";
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, PowerCut,
+                         testing::Values(Kind::kVhdxDynamic, Kind::kVhdxDifferencing, Kind::kVhdDynamic, Kind::kVhdDifferencing),
+                         name_of);
+INSTANTIATE_TEST_SUITE_P(Kinds, PowerCutInMerge, testing::Values(Kind::kVhdxDifferencing, Kind::kVhdDifferencing), name_of);
+
+TEST(FullDisk, a_write_that_finds_no_space_says_so_and_harms_nothing) {
+  for (const Kind kind : {Kind::kVhdxDynamic, Kind::kVhdDynamic}) {
+    const auto history = FaultFile::history_of(new_image(kind));
+    auto device = open_device(kind, history, nullptr);
+    ASSERT_TRUE(write_blocks(**device, 0, stamped(8, 1)));
+    history->capacity = history->now.size();
+    const Result<void> refused = write_blocks(**device, 5U << 20, stamped(8, 2));
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, ErrorCode::kNoSpace);
+    ASSERT_TRUE(write_blocks(**device, 4096, stamped(8, 3)));
+    ASSERT_TRUE(flush_blocks(**device));
+    ASSERT_TRUE((*device)->close());
+    auto again = open_device(kind, history, nullptr);
+    ASSERT_TRUE(again);
+    expect_sound((*again)->layout(), "after the disk was full");
+    std::vector<std::byte> bytes(512);
+    ASSERT_TRUE(read_blocks(**again, 4096, bytes));
+    EXPECT_EQ(stamp_of(bytes), 3U);
+    ASSERT_TRUE(read_blocks(**again, 5U << 20, bytes));
+    EXPECT_EQ(stamp_of(bytes), 0U);
+  }
+}
+
+TEST(FailingDisk, a_failed_flush_is_never_followed_by_a_good_one) {
+  const auto history = FaultFile::history_of(new_image(Kind::kVhdxDynamic));
+  auto device = open_device(Kind::kVhdxDynamic, history, nullptr);
+  ASSERT_TRUE(write_blocks(**device, 0, stamped(8, 1)));
+  history->fail_after = history->count();
+  EXPECT_FALSE(flush_blocks(**device));
+  history->fail_after = ~std::size_t{0};
+  EXPECT_FALSE(flush_blocks(**device));
+}
+
+}  // namespace
+}  // namespace bygone::disk
