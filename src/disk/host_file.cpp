@@ -157,6 +157,7 @@ class HostFile final : public File {
   }
 
   Result<void> allocate(std::uint64_t offset, std::uint64_t length) override {
+    if (length == 0) return {};
     if (::fallocate(cached_.get(), 0, static_cast<off_t>(offset), static_cast<off_t>(length)) == 0) return {};
     if (errno != EOPNOTSUPP && errno != ENOSYS) return fail_errno(errno, "reserving space for " + name_);
     BYGONE_ASSIGN(const std::uint64_t now, size());  // no reservation here; the size must still be as asked

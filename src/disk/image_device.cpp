@@ -1,29 +1,11 @@
 #include "disk/image_device.h"
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 
 #include "disk/io_vector.h"
 
 namespace bygone::disk {
-namespace {
-
-constexpr std::size_t kZeroBytes = 64U << 10;
-alignas(4096) constexpr std::array<std::byte, kZeroBytes> kZeros = {};
-
-std::vector<iovec> zero_buffers(std::uint64_t length) {
-  std::vector<iovec> buffers;
-  while (length > 0) {
-    const std::uint64_t part = std::min<std::uint64_t>(length, kZeroBytes);
-    buffers.push_back({const_cast<std::byte*>(kZeros.data()), part});  // only ever written from
-    length -= part;
-  }
-  return buffers;
-}
-
-}  // namespace
-
 /// A request on its way; its pieces complete in any order.
 struct ImageDevice::Operation {
   BlockRequest request;
@@ -136,18 +118,11 @@ Result<void> ImageDevice::plan_zeroing(Operation& operation, std::vector<Piece>&
                                                                  is_block_in_use(piece.offset)));
     piece.length = target.length;
     piece.file_offset = target.file_offset;
+    piece.is_reported = target.is_reported;
     switch (target.action) {
       case ZeroTarget::Action::kNothing: piece.target = Piece::Target::kNothing; break;
       case ZeroTarget::Action::kZeroFile: piece.target = Piece::Target::kFileZero; break;
       case ZeroTarget::Action::kDiscardFile: piece.target = Piece::Target::kFileDiscard; break;
-      case ZeroTarget::Action::kWrite: {
-        BYGONE_ASSIGN(const WriteTarget write, layout_->prepare_write(piece.offset, target.length));
-        piece.length = write.length;
-        piece.file_offset = write.file_offset;
-        piece.is_reported = write.is_reported;
-        piece.buffers = zero_buffers(write.length);
-        break;
-      }
     }
     if (piece.target != Piece::Target::kNothing && block_bytes_ != 0) {
       enter_block(piece.offset);

@@ -38,11 +38,11 @@ struct ZeroTarget {
     kNothing,      ///< done by the tables, or zero already
     kZeroFile,     ///< the range of the file becomes zero and stays allocated
     kDiscardFile,  ///< the range of the file becomes zero and its space is given back
-    kWrite,        ///< the run is to be written with zeros like any other
   };
   Action action = Action::kNothing;
   std::uint64_t length = 0;
   std::uint64_t file_offset = 0;
+  bool is_reported = false;  ///< finish_write() is wanted once the file is zero there
 };
 
 /// The parent that a differencing image names.

@@ -20,7 +20,7 @@ Result<WriteTarget> RawLayout::prepare_write(std::uint64_t offset, std::uint64_t
 }
 
 Result<ZeroTarget> RawLayout::prepare_zero(std::uint64_t offset, std::uint64_t length, bool is_hint, bool /*is_in_use*/) {
-  return ZeroTarget{is_hint ? ZeroTarget::Action::kDiscardFile : ZeroTarget::Action::kZeroFile, length, offset};
+  return ZeroTarget{is_hint ? ZeroTarget::Action::kDiscardFile : ZeroTarget::Action::kZeroFile, length, offset, false};
 }
 
 }  // namespace bygone::disk

@@ -106,23 +106,25 @@ class Copier {
   /// False when the slot holds nothing but zeros that the target has already.
   bool write_slot(Slot& slot) {
     const std::span<const std::byte> bytes(slot.buffer.get(), slot.length);
-    if (what_ == CopyWhat::kOwnLayer) {
-      slot.in_flight = 1;
-      submit(target_, BlockOperation::kWrite, slot, 0, slot.length);
-      return true;
-    }
-    std::vector<std::pair<std::size_t, std::size_t>> runs;  // start, end
+    struct Run {
+      std::size_t start, end;
+      bool is_zero;
+    };
+    std::vector<Run> runs;
     for (std::size_t start = 0; start < slot.length; start += kZeroGrain) {
       const std::size_t part = std::min(kZeroGrain, slot.length - start);
-      if (is_zero(bytes.subspan(start, part))) continue;
-      if (!runs.empty() && runs.back().second == start) {
-        runs.back().second += part;
+      const bool part_is_zero = is_zero(bytes.subspan(start, part));
+      if (part_is_zero && what_ == CopyWhat::kContent) continue;
+      if (!runs.empty() && runs.back().end == start && runs.back().is_zero == part_is_zero) {
+        runs.back().end += part;
       } else {
-        runs.emplace_back(start, start + part);
+        runs.push_back({start, start + part, part_is_zero});
       }
     }
     slot.in_flight = static_cast<std::uint32_t>(runs.size());
-    for (const auto& [start, end] : runs) submit(target_, BlockOperation::kWrite, slot, start, end - start);
+    for (const Run& run : runs) {
+      submit(target_, run.is_zero ? BlockOperation::kWriteZeroes : BlockOperation::kWrite, slot, run.start, run.end - run.start);
+    }
     return !runs.empty();
   }
 
@@ -131,7 +133,7 @@ class Copier {
     request.operation = operation;
     request.offset = slot.offset + start;
     request.length = length;
-    request.buffers = {{slot.buffer.get() + start, length}};
+    if (operation != BlockOperation::kWriteZeroes) request.buffers = {{slot.buffer.get() + start, length}};
     request.done = [this, &slot](Result<void> result) {
       const std::lock_guard lock(mutex_);
       finished_.emplace_back(&slot, std::move(result));

@@ -213,16 +213,15 @@ Result<void> VhdLayout::finish_write(std::uint64_t offset, std::uint64_t length)
 }
 
 Result<ZeroTarget> VhdLayout::prepare_zero(std::uint64_t offset, std::uint64_t length, bool is_hint, bool /*is_in_use*/) {
+  const ZeroTarget::Action action = is_fixed() ? ZeroTarget::Action::kZeroFile : ZeroTarget::Action::kDiscardFile;
   BYGONE_ASSIGN(const Extent extent, find(offset, length));
-  switch (extent.kind) {
-    case Extent::Kind::kZero: return ZeroTarget{ZeroTarget::Action::kNothing, extent.length, 0};
-    case Extent::Kind::kParent:
-      return ZeroTarget{is_hint ? ZeroTarget::Action::kNothing : ZeroTarget::Action::kWrite, extent.length, 0};
-    case Extent::Kind::kFile: break;
+  if (extent.kind == Extent::Kind::kFile) return ZeroTarget{action, extent.length, extent.file_offset, false};
+  if (extent.kind == Extent::Kind::kZero || is_hint) {
+    return ZeroTarget{ZeroTarget::Action::kNothing, extent.length, 0, false};
   }
-  const bool gives_space = is_hint && !is_fixed();
-  return ZeroTarget{gives_space ? ZeroTarget::Action::kDiscardFile : ZeroTarget::Action::kZeroFile, extent.length,
-                    extent.file_offset};
+  // The parent's bytes show through: zeros of our own take their place.
+  BYGONE_ASSIGN(const WriteTarget target, prepare_write(offset, extent.length));
+  return ZeroTarget{action, target.length, target.file_offset, target.is_reported};
 }
 
 // Commits

@@ -357,7 +357,7 @@ Result<ZeroTarget> VhdxLayout::zero_whole_block(std::uint64_t index, const Block
   BYGONE_CHECK(begin_modification());
   if (holds_space(found.state)) pending_free_.push_back(found.file_offset);
   BYGONE_CHECK(set_entry(payload_index(index), {BlockState::kZero, 0}));
-  return ZeroTarget{ZeroTarget::Action::kNothing, length, 0};
+  return ZeroTarget{ZeroTarget::Action::kNothing, length, 0, false};
 }
 
 Result<ZeroTarget> VhdxLayout::prepare_zero(std::uint64_t offset, std::uint64_t length, bool is_hint, bool is_in_use) {
@@ -367,17 +367,18 @@ Result<ZeroTarget> VhdxLayout::prepare_zero(std::uint64_t offset, std::uint64_t 
   BYGONE_ASSIGN(const Block found, block(index));
   const bool reads_parent = metadata_.has_parent && found.state == BlockState::kNotPresent;
   if (!holds_space(found.state) && !reads_parent) {
-    return ZeroTarget{ZeroTarget::Action::kNothing, std::min(length, metadata_.block_bytes - inside), 0};
+    return ZeroTarget{ZeroTarget::Action::kNothing, std::min(length, metadata_.block_bytes - inside), 0, false};
   }
   if (inside == 0 && length >= whole && !is_in_use && !metadata_.leaves_blocks_allocated) return zero_whole_block(index, found);
   BYGONE_CHECK(begin_modification());
+  const ZeroTarget::Action action =
+      metadata_.leaves_blocks_allocated ? ZeroTarget::Action::kZeroFile : ZeroTarget::Action::kDiscardFile;
   BYGONE_ASSIGN(const Extent extent, find(offset, length));
-  if (extent.kind == Extent::Kind::kFile) {
-    const bool gives_space = is_hint && !metadata_.leaves_blocks_allocated;
-    return ZeroTarget{gives_space ? ZeroTarget::Action::kDiscardFile : ZeroTarget::Action::kZeroFile, extent.length,
-                      extent.file_offset};
-  }
-  return ZeroTarget{is_hint ? ZeroTarget::Action::kNothing : ZeroTarget::Action::kWrite, extent.length, 0};
+  if (extent.kind == Extent::Kind::kFile) return ZeroTarget{action, extent.length, extent.file_offset, false};
+  if (is_hint) return ZeroTarget{ZeroTarget::Action::kNothing, extent.length, 0, false};
+  // The parent's bytes show through: zeros of our own take their place.
+  BYGONE_ASSIGN(const WriteTarget target, prepare_write(offset, extent.length));
+  return ZeroTarget{action, target.length, target.file_offset, target.is_reported};
 }
 
 // Commits

@@ -1,0 +1,350 @@
+// The image tools on real files, against a model of the disk, and beside the independent tools that read the same formats.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <random>
+
+#include "disk/test_folder.h"
+#include "disk/tools/copy.h"
+#include "disk/tools/create.h"
+#include "disk/tools/inspect.h"
+#include "disk/tools/transform.h"
+#include "disk/tools/undo.h"
+
+namespace bygone::disk {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr std::uint64_t kDiskBytes = 24U << 20;
+
+/// A disk as an array of bytes.
+using Model = std::vector<std::byte>;
+
+void write_randomly(BlockDevice& device, Model& model, unsigned seed, int count = 30) {
+  std::mt19937 random(seed);
+  for (int i = 0; i < count; ++i) {
+    const std::size_t length = 512 * (1 + random() % (i % 7 == 0 ? 3000 : 60));
+    const std::size_t offset = random() % ((model.size() - length) / 512) * 512;
+    for (std::size_t byte = offset; byte < offset + length; ++byte) model[byte] = static_cast<std::byte>(random());
+    ASSERT_TRUE(write_blocks(device, offset, std::span(model).subspan(offset, length)));
+  }
+}
+
+void expect_reads(const std::string& path, const Model& model) {
+  OpenOptions options;
+  options.read_only = true;
+  auto device = open_image(path, options);
+  ASSERT_TRUE(device) << device.error().text();
+  Model read((*device)->info().size_bytes);
+  ASSERT_TRUE(read_blocks(**device, 0, read));
+  ASSERT_GE(read.size(), model.size());
+  for (std::size_t i = 0; i < read.size(); ++i) {
+    ASSERT_EQ(read[i], i < model.size() ? model[i] : std::byte{0}) << path << " at " << i;
+  }
+}
+
+void expect_sound(const std::string& path) {
+  const auto findings = check_image(path, false, {});
+  ASSERT_TRUE(findings) << findings.error().text();
+  for (const Finding& finding : *findings) ADD_FAILURE() << path << ": " << finding.text;
+}
+
+/// What a command prints; a failing one fails the test.
+std::string output_of(const std::string& command) {
+  std::string text;
+  FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
+  if (pipe == nullptr) throw std::runtime_error("can't start " + command);
+  char buffer[4096];
+  for (std::size_t got = 0; (got = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) text.append(buffer, got);
+  EXPECT_EQ(::pclose(pipe), 0) << command << ": " << text;
+  return text;
+}
+
+struct Form {
+  DiskFormat format;
+  DiskKind kind;
+  const char* ending;
+  const char* qemu_name;
+};
+
+class EveryForm : public testing::TestWithParam<Form> {
+ protected:
+  std::string path(const std::string& name) const { return folder_.path(name + GetParam().ending); }
+  Result<void> create(const std::string& file) const {
+    CreateOptions options;
+    options.format = GetParam().format;
+    options.kind = GetParam().kind;
+    options.size_bytes = kDiskBytes;
+    return create_disk(file, options);
+  }
+  /// A chain base ← middle ← leaf for forms that can have one, with random content in each; the model is what the leaf shows.
+  std::string make_filled(Model& model) const {
+    const std::string base = path("base");
+    EXPECT_TRUE(create(base));
+    fill(base, model, 1);
+    if (GetParam().format == DiskFormat::kRaw || GetParam().kind == DiskKind::kFixed) return base;
+    const std::string leaf = make_child(base, "middle", model, 2);
+    return make_child(leaf, "leaf", model, 3);
+  }
+  std::string make_child(const std::string& parent, const std::string& name, Model& model, unsigned seed) const {
+    CreateOptions options;
+    options.format = GetParam().format;
+    options.kind = DiskKind::kDifferencing;
+    options.parent = parent;
+    const Result<void> made = create_disk(path(name), options);
+    EXPECT_TRUE(made) << made.error().text();
+    fill(path(name), model, seed);
+    return path(name);
+  }
+  static void fill(const std::string& file, Model& model, unsigned seed) {
+    auto device = open_image(file);
+    ASSERT_TRUE(device) << device.error().text();
+    write_randomly(**device, model, seed);
+    ASSERT_TRUE(zero_blocks(**device, 3U << 20, 5U << 20));
+    std::fill_n(model.begin() + (3U << 20), 5U << 20, std::byte{0});
+    write_randomly(**device, model, seed + 100, 5);
+    const Result<void> closed = (*device)->close();
+    ASSERT_TRUE(closed) << closed.error().text();
+  }
+
+  TestFolder folder_;
+};
+
+TEST_P(EveryForm, chain_reads_as_written_and_qemu_agrees) {
+  Model model(kDiskBytes);
+  const std::string leaf = make_filled(model);
+  expect_reads(leaf, model);
+  expect_sound(leaf);
+  const std::string flat = path("flat");
+  CreateOptions options;
+  options.format = GetParam().format;
+  options.kind = GetParam().kind;
+  ASSERT_TRUE(convert_disk(leaf, flat, options, false, {}));
+  std::ofstream(folder_.path("model.bin"), std::ios::binary)
+      .write(reinterpret_cast<const char*>(model.data()), static_cast<std::streamsize>(model.size()));
+  const std::string compared =
+      output_of(fmt::format("qemu-img compare -f raw -F {} {} {}", GetParam().qemu_name, folder_.path("model.bin"), flat));
+  EXPECT_THAT(compared, HasSubstr("Images are identical"));
+  if (GetParam().format == DiskFormat::kVhdx) {
+    EXPECT_THAT(output_of("qemu-img check -f vhdx " + flat), HasSubstr("No errors"));
+  }
+  if (GetParam().format != DiskFormat::kRaw) {
+    EXPECT_THAT(output_of("vhdiinfo " + leaf), HasSubstr("Media size"));
+  }
+}
+
+TEST_P(EveryForm, what_qemu_writes_is_read) {
+  Model model(kDiskBytes);
+  ASSERT_TRUE(create(path("a")));
+  fill(path("a"), model, 9);
+  const std::string theirs = folder_.path(std::string("theirs") + GetParam().ending);
+  const char* subformat = GetParam().kind == DiskKind::kFixed ? "-o subformat=fixed" : "";
+  output_of(fmt::format("qemu-img convert -f {0} -O {0} {1} {2} {3}", GetParam().qemu_name,
+                        GetParam().format == DiskFormat::kRaw ? "" : subformat, path("a"), theirs));
+  expect_reads(theirs, model);
+  expect_sound(theirs);
+  // And written to by us, it is still read by them.
+  auto device = open_image(theirs);
+  ASSERT_TRUE(device) << device.error().text();
+  model.resize((*device)->info().size_bytes);
+  write_randomly(**device, model, 10);
+  ASSERT_TRUE((*device)->close());
+  device->reset();
+  std::ofstream(folder_.path("model.bin"), std::ios::binary)
+      .write(reinterpret_cast<const char*>(model.data()), static_cast<std::streamsize>(model.size()));
+  EXPECT_THAT(output_of(fmt::format("qemu-img compare -f raw -F {} {} {}", GetParam().qemu_name, folder_.path("model.bin"), theirs)),
+              HasSubstr("Images are identical"));
+}
+
+TEST_P(EveryForm, compact_keeps_content_and_frees_space) {
+  Model model(kDiskBytes);
+  const std::string leaf = make_filled(model);
+  {
+    auto device = open_image(leaf);
+    ASSERT_TRUE(write_blocks(**device, 10U << 20, Model(4U << 20)));  // zeros like any other bytes
+    std::fill_n(model.begin() + (10U << 20), 4U << 20, std::byte{0});
+    ASSERT_TRUE((*device)->close());
+  }
+  const auto before = describe_chain(leaf).value();
+  const Result<void> compacted = compact_disk(leaf, {});
+  ASSERT_TRUE(compacted) << compacted.error().text();
+  expect_reads(leaf, model);
+  expect_sound(leaf);
+  const auto after = describe_chain(leaf).value();
+  EXPECT_EQ(after[0].link_identity, before[0].link_identity);
+  EXPECT_EQ(after[0].info.identity, before[0].info.identity);
+  EXPECT_LT(after[0].host_bytes + (2U << 20), before[0].host_bytes);
+}
+
+TEST_P(EveryForm, resize_grows_with_zeros) {
+  Model model(kDiskBytes);
+  const std::string leaf = make_filled(model);
+  const Result<void> resized = resize_disk(leaf, kDiskBytes + (7U << 20), false);
+  ASSERT_TRUE(resized) << resized.error().text();
+  expect_reads(leaf, model);
+  expect_sound(leaf);
+  const Result<void> shrunk = resize_disk(leaf, kDiskBytes, false);
+  ASSERT_FALSE(shrunk);
+  EXPECT_THAT(shrunk.error().text(), HasSubstr("--shrink"));
+}
+
+TEST_P(EveryForm, second_name_is_never_overwritten) {
+  ASSERT_TRUE(create(path("a")));
+  EXPECT_EQ(create(path("a")).error().code, ErrorCode::kAlreadyExists);
+  CreateOptions options;
+  options.format = GetParam().format;
+  EXPECT_EQ(convert_disk(path("a"), path("a"), options, false, {}).error().code, ErrorCode::kAlreadyExists);
+}
+
+INSTANTIATE_TEST_SUITE_P(Forms, EveryForm,
+                         testing::Values(Form{DiskFormat::kVhdx, DiskKind::kDynamic, ".vhdx", "vhdx"},
+                                         Form{DiskFormat::kVhdx, DiskKind::kFixed, ".vhdx", "vhdx"},
+                                         Form{DiskFormat::kVhd, DiskKind::kDynamic, ".vhd", "vpc"},
+                                         Form{DiskFormat::kVhd, DiskKind::kFixed, ".vhd", "vpc"},
+                                         Form{DiskFormat::kRaw, DiskKind::kDynamic, ".img", "raw"}),
+                         [](const auto& test) {
+                           return fmt::format("{}_{}", to_string(test.param.format),
+                                              test.param.kind == DiskKind::kFixed ? "fixed" : "dynamic");
+                         });
+
+class Chains : public EveryForm {};
+
+TEST_P(Chains, merge_makes_the_parent_read_as_the_child) {
+  Model model(kDiskBytes);
+  const std::string leaf = make_filled(model);
+  const Result<void> merged = merge_disk(leaf, {});
+  ASSERT_TRUE(merged) << merged.error().text();
+  expect_reads(path("middle"), model);
+  const Result<void> again = merge_disk(path("middle"), {});
+  ASSERT_TRUE(again) << again.error().text();
+  expect_reads(path("base"), model);
+  expect_sound(path("base"));
+}
+
+TEST_P(Chains, missing_parent_is_named_and_rebase_finds_it_again) {
+  Model model(kDiskBytes);
+  const std::string leaf = make_filled(model);
+  std::filesystem::create_directory(folder_.path("elsewhere"));
+  const std::string moved = folder_.path(std::string("elsewhere/moved") + GetParam().ending);
+  std::filesystem::rename(path("middle"), moved);
+  const auto broken = open_disk(leaf);
+  ASSERT_FALSE(broken);
+  EXPECT_EQ(broken.error().code, ErrorCode::kNotFound);
+  EXPECT_THAT(broken.error().text(), HasSubstr("middle"));
+  EXPECT_TRUE(describe_chain(leaf).value()[0].is_parent_missing);
+  ASSERT_TRUE(rebase_disk(leaf, moved, false));
+  ASSERT_TRUE(rebase_disk(moved, path("base"), false));
+  expect_reads(leaf, model);
+}
+
+TEST_P(Chains, another_image_in_the_parents_place_is_refused) {
+  Model model(kDiskBytes);
+  const std::string leaf = make_filled(model);
+  std::filesystem::remove(path("base"));
+  ASSERT_TRUE(create(path("base")));
+  const auto opened = open_disk(leaf);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, ErrorCode::kCorrupt);
+  EXPECT_THAT(opened.error().text(), HasSubstr("changed or replaced"));
+  EXPECT_FALSE(rebase_disk(path("middle"), path("base"), false));
+}
+
+TEST_P(Chains, undo_discards_or_keeps) {
+  Model model(kDiskBytes);
+  ASSERT_TRUE(create(path("base")));
+  fill(path("base"), model, 21);
+  Model changed = model;
+  const std::string undo = begin_undo(path("base")).value();
+  EXPECT_EQ(begin_undo(path("base")).error().code, ErrorCode::kAlreadyExists);
+  fill(undo, changed, 22);
+  ASSERT_TRUE(discard_undo(path("base")));
+  expect_reads(path("base"), model);
+  ASSERT_TRUE(begin_undo(path("base")));
+  changed = model;
+  fill(undo, changed, 23);
+  ASSERT_TRUE(commit_undo(path("base"), {}));
+  expect_reads(path("base"), changed);
+}
+
+TEST_P(Chains, a_parent_cannot_be_opened_for_writing_while_its_child_runs) {
+  Model model(kDiskBytes);
+  const std::string leaf = make_filled(model);
+  const auto device = open_image(leaf);
+  ASSERT_TRUE(device);
+  EXPECT_EQ(open_image(path("middle")).error().code, ErrorCode::kBusy);
+}
+
+INSTANTIATE_TEST_SUITE_P(Forms, Chains,
+                         testing::Values(Form{DiskFormat::kVhdx, DiskKind::kDynamic, ".vhdx", "vhdx"},
+                                         Form{DiskFormat::kVhd, DiskKind::kDynamic, ".vhd", "vpc"}),
+                         [](const auto& test) { return std::string(to_string(test.param.format)); });
+
+TEST(Tools, a_child_of_a_changed_vhdx_parent_says_so) {
+  const TestFolder folder;
+  CreateOptions options;
+  options.size_bytes = kDiskBytes;
+  ASSERT_TRUE(create_disk(folder.path("base.vhdx"), options));
+  options.kind = DiskKind::kDifferencing;
+  options.parent = folder.path("base.vhdx");
+  ASSERT_TRUE(create_disk(folder.path("child.vhdx"), options));
+  {
+    auto base = open_image(folder.path("base.vhdx"));
+    ASSERT_TRUE(write_blocks(**base, 0, Model(512, std::byte{1})));
+    ASSERT_TRUE((*base)->close());
+  }
+  const auto opened = open_disk(folder.path("child.vhdx"));
+  ASSERT_FALSE(opened);
+  EXPECT_THAT(opened.error().text(), HasSubstr("changed or replaced"));
+}
+
+TEST(Tools, cancelled_conversion_leaves_nothing_behind) {
+  const TestFolder folder;
+  CreateOptions options;
+  options.size_bytes = kDiskBytes;
+  ASSERT_TRUE(create_disk(folder.path("a.vhdx"), options));
+  Model model(kDiskBytes);
+  {
+    auto device = open_image(folder.path("a.vhdx"));
+    write_randomly(**device, model, 4);
+  }
+  const std::atomic<bool> cancelled = true;
+  options.size_bytes = 0;
+  const Result<void> converted = convert_disk(folder.path("a.vhdx"), folder.path("b.vhdx"), options, false, {{}, &cancelled});
+  ASSERT_FALSE(converted);
+  EXPECT_EQ(converted.error().code, ErrorCode::kCancelled);
+  std::size_t files = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder.path(""))) ++files;
+  EXPECT_EQ(files, 1U);
+}
+
+TEST(Tools, sixty_four_tebibytes_open_at_once) {
+  const TestFolder folder;
+  CreateOptions options;
+  options.size_bytes = std::uint64_t{64} << 40;
+  ASSERT_TRUE(create_disk(folder.path("huge.vhdx"), options));
+  auto device = open_image(folder.path("huge.vhdx"));
+  ASSERT_TRUE(device) << device.error().text();
+  const Model bytes(4096, std::byte{7});
+  ASSERT_TRUE(write_blocks(**device, options.size_bytes - 4096, bytes));
+  Model read(4096);
+  ASSERT_TRUE(read_blocks(**device, options.size_bytes - 4096, read));
+  EXPECT_EQ(read, bytes);
+  ASSERT_TRUE((*device)->close());
+}
+
+TEST(Tools, sizes_are_read_as_people_write_them) {
+  EXPECT_EQ(parse_size("40G").value(), std::uint64_t{40} << 30);
+  EXPECT_EQ(parse_size("1.5 MiB").value(), 1572864U);
+  EXPECT_EQ(parse_size("512").value(), 512U);
+  EXPECT_EQ(parse_size("2tb").value(), std::uint64_t{2} << 40);
+  for (const char* text : {"", "G", "40X", "-1G", "0", "9999999T"}) EXPECT_FALSE(parse_size(text)) << text;
+  EXPECT_EQ(size_text(std::uint64_t{40} << 30), "40 GiB");
+  EXPECT_EQ(size_text(1536), "1.5 KiB");
+}
+
+}  // namespace
+}  // namespace bygone::disk
