@@ -18,7 +18,7 @@ namespace bygone::disk {
 namespace {
 
 constexpr std::uint64_t kSector = 512;
-constexpr std::uint64_t kDiskBytes = 12U << 20;
+constexpr std::uint64_t kDiskBytes = 6U << 20;
 constexpr std::uint64_t kSectors = kDiskBytes / kSector;
 
 using Stamp = std::uint64_t;
@@ -80,6 +80,7 @@ class Expectation {
 };
 
 enum class Kind { kVhdxDynamic, kVhdxDifferencing, kVhdDynamic, kVhdDifferencing };
+void PrintTo(Kind kind, std::ostream* out) { *out << static_cast<int>(kind); }
 
 constexpr Stamp kParentStamp = 0x5041524e54;
 
@@ -136,8 +137,8 @@ Result<std::unique_ptr<ImageDevice>> open_device(Kind kind, const std::shared_pt
 void run_workload(ImageDevice& device, FaultFile::History& history, Expectation& expectation, bool trim_reads_zero, unsigned seed) {
   std::mt19937 random(seed);
   Stamp stamp = 1;
-  for (int step = 0; step < 90; ++step) {
-    const std::uint64_t count = random() % 8 == 0 ? 2048 + random() % 3000 : 1 + random() % 40;
+  for (int step = 0; step < 60; ++step) {
+    const std::uint64_t count = random() % 8 == 0 ? 2048 + random() % 1000 : 1 + random() % 40;
     std::uint64_t sector = random() % (kSectors - count);
     const unsigned what = static_cast<unsigned>(random() % 16);
     const std::size_t before = history.count();

@@ -19,7 +19,7 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr std::uint64_t kDiskBytes = 24U << 20;
+constexpr std::uint64_t kDiskBytes = 16U << 20;
 
 /// A disk as an array of bytes.
 using Model = std::vector<std::byte>;
@@ -71,6 +71,8 @@ struct Form {
   const char* qemu_name;
 };
 
+void PrintTo(const Form& form, std::ostream* out) { *out << to_string(form.format) << form.ending; }
+
 class EveryForm : public testing::TestWithParam<Form> {
  protected:
   std::string path(const std::string& name) const { return folder_.path(name + GetParam().ending); }
@@ -104,8 +106,8 @@ class EveryForm : public testing::TestWithParam<Form> {
     auto device = open_image(file);
     ASSERT_TRUE(device) << device.error().text();
     write_randomly(**device, model, seed);
-    ASSERT_TRUE(zero_blocks(**device, 3U << 20, 5U << 20));
-    std::fill_n(model.begin() + (3U << 20), 5U << 20, std::byte{0});
+    ASSERT_TRUE(zero_blocks(**device, 3U << 20, 4U << 20));
+    std::fill_n(model.begin() + (3U << 20), 4U << 20, std::byte{0});
     write_randomly(**device, model, seed + 100, 5);
     const Result<void> closed = (*device)->close();
     ASSERT_TRUE(closed) << closed.error().text();
