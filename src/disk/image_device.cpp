@@ -18,6 +18,7 @@ struct ImageDevice::Operation {
 struct ImageDevice::Piece {
   enum class Target { kFile, kFileZero, kFileDiscard, kParent, kNothing };
   Target target = Target::kFile;
+  File* file = nullptr;
   std::uint64_t offset = 0;  // on the disk
   std::uint64_t length = 0;
   std::uint64_t file_offset = 0;
@@ -27,10 +28,18 @@ struct ImageDevice::Piece {
   bool is_counted = false;  // in blocks_in_use_
 };
 
+namespace {
+ImageDevice* as_readable_image(BlockDevice* device) {
+  auto* image = dynamic_cast<ImageDevice*>(device);
+  return image != nullptr && image->info().is_read_only ? image : nullptr;
+}
+}  // namespace
+
 ImageDevice::ImageDevice(std::unique_ptr<File> file, std::unique_ptr<ImageLayout> layout, std::shared_ptr<BlockDevice> parent)
     : file_(std::move(file)),
       layout_(std::move(layout)),
       parent_(std::move(parent)),
+      readable_parent_(as_readable_image(parent_.get())),
       block_bytes_(layout_->block_bytes()),
       info_(layout_->info()),
       worker_([this] { work(); }) {}
@@ -59,6 +68,20 @@ Result<Extent> ImageDevice::find(std::uint64_t offset, std::uint64_t length) {
   return layout_->find(offset, length);
 }
 
+Result<ImageDevice::Place> ImageDevice::locate(std::uint64_t offset, std::uint64_t length) {
+  if (offset >= info_.size_bytes) return Place{{Extent::Kind::kZero, length, 0}, nullptr};  // a child may be larger
+  const std::lock_guard lock(mutex_);
+  return locate_locked(offset, std::min(length, info_.size_bytes - offset));
+}
+
+Result<ImageDevice::Place> ImageDevice::locate_locked(std::uint64_t offset, std::uint64_t length) {
+  BYGONE_ASSIGN(const Extent extent, layout_->find(offset, length));
+  if (extent.kind == Extent::Kind::kParent && readable_parent_ != nullptr) {
+    return readable_parent_->locate(offset, extent.length);
+  }
+  return Place{extent, file_.get()};
+}
+
 void ImageDevice::start_transfer(std::shared_ptr<Operation> operation) {
   std::vector<Piece> pieces;
   Result<void> planned = plan_transfer(*operation, pieces);
@@ -75,13 +98,16 @@ Result<void> ImageDevice::plan_transfer(Operation& operation, std::vector<Piece>
     Piece piece;
     piece.offset = request.offset + done;
     piece.is_write = is_write;
+    piece.file = file_.get();
     if (is_write) {
       BYGONE_ASSIGN(const WriteTarget target, layout_->prepare_write(piece.offset, request.length - done));
       piece.length = target.length;
       piece.file_offset = target.file_offset;
       piece.is_reported = target.is_reported;
     } else {
-      BYGONE_ASSIGN(const Extent extent, layout_->find(piece.offset, request.length - done));
+      BYGONE_ASSIGN(const Place place, locate_locked(piece.offset, request.length - done));
+      const Extent& extent = place.extent;
+      piece.file = place.file;
       piece.length = extent.length;
       piece.file_offset = extent.file_offset;
       piece.target = extent.kind == Extent::Kind::kFile     ? Piece::Target::kFile
@@ -89,7 +115,7 @@ Result<void> ImageDevice::plan_transfer(Operation& operation, std::vector<Piece>
                                                             : Piece::Target::kNothing;
     }
     piece.buffers = buffers.take(piece.length);
-    if (piece.target == Piece::Target::kFile && block_bytes_ != 0) {
+    if (piece.target == Piece::Target::kFile && piece.file == file_.get() && block_bytes_ != 0) {
       enter_block(piece.offset);
       piece.is_counted = true;
     }
@@ -114,6 +140,7 @@ Result<void> ImageDevice::plan_zeroing(Operation& operation, std::vector<Piece>&
     Piece piece;
     piece.offset = request.offset + done;
     piece.is_write = true;
+    piece.file = file_.get();
     BYGONE_ASSIGN(const ZeroTarget target, layout_->prepare_zero(piece.offset, request.length - done, is_hint,
                                                                  is_block_in_use(piece.offset)));
     piece.length = target.length;
@@ -145,6 +172,7 @@ void ImageDevice::run_piece(const std::shared_ptr<Operation>& operation, Piece p
     return finish_piece(*operation, piece, {});
   }
   if (piece.target == Piece::Target::kParent) return read_parent(operation, std::move(piece));
+  File* const file = piece.file;
   FileRequest request;
   request.operation = piece.target == Piece::Target::kFileZero      ? FileOperation::kZero
                       : piece.target == Piece::Target::kFileDiscard ? FileOperation::kDiscard
@@ -156,7 +184,7 @@ void ImageDevice::run_piece(const std::shared_ptr<Operation>& operation, Piece p
   request.done = [this, operation, piece = std::move(piece)](Result<void> result) {
     finish_piece(*operation, piece, std::move(result));
   };
-  file_->submit(std::move(request));
+  file->submit(std::move(request));
 }
 
 void ImageDevice::read_parent(const std::shared_ptr<Operation>& operation, Piece piece) {

@@ -41,6 +41,13 @@ class ImageDevice final : public BlockDevice {
  private:
   struct Operation;
   struct Piece;
+  /// A run in this image or in one of the ancestors that it can look into.
+  struct Place {
+    Extent extent;
+    File* file = nullptr;
+  };
+  [[nodiscard]] Result<Place> locate(std::uint64_t offset, std::uint64_t length);
+  [[nodiscard]] Result<Place> locate_locked(std::uint64_t offset, std::uint64_t length);
   void start_transfer(std::shared_ptr<Operation> operation);
   void start_zeroing(std::shared_ptr<Operation> operation);
   Result<void> plan_transfer(Operation& operation, std::vector<Piece>& pieces);
@@ -61,6 +68,8 @@ class ImageDevice final : public BlockDevice {
   std::unique_ptr<File> file_;
   std::unique_ptr<ImageLayout> layout_;
   std::shared_ptr<BlockDevice> parent_;
+  // The parent when it is a read-only image, whose blocks never move: its runs are then read from here, without a request to it.
+  ImageDevice* const readable_parent_;
   const std::uint64_t block_bytes_;
   const BlockDeviceInfo info_;
 
