@@ -332,6 +332,7 @@ class Core {
   void mmio_write(std::uint64_t physical, std::uint64_t value, std::uint32_t size);
   void copy_in(const MmuResult& place, std::uint8_t* into, std::uint32_t size);
   void copy_out(const MmuResult& place, const std::uint8_t* from, std::uint32_t size);
+  void watch(std::uint64_t linear, std::uint32_t size, Access access);
   [[nodiscard]] MmuResult look(std::uint64_t linear, Access access, std::uint32_t context);
   /// True when the loop must return with exit().
   bool serve_attention();
@@ -380,6 +381,7 @@ class Core {
   std::atomic<bool> sleeping_ = false;
   std::unordered_set<std::uint64_t> breakpoints_;
   bool single_step_ = false;
+  std::uint64_t watch_hits_ = 0;  ///< DR6 bits of data breakpoints that the present instruction touched
   bool skip_breakpoint_ = false;
 
   std::mutex wake_mutex_;

@@ -52,6 +52,19 @@ MmuResult Core::look(std::uint64_t linear, Access access, std::uint32_t context)
   return place;
 }
 
+/// Notes the data breakpoints (SDM volume 3, 17.2.4) that an access touches; they trap after the instruction.
+void Core::watch(std::uint64_t linear, std::uint32_t size, Access access) {
+  constexpr std::array<std::uint64_t, 4> kLengths = {1, 2, 8, 4};
+  for (unsigned i = 0; i < 4; ++i) {
+    if (((block_->debug.dr7 >> (2 * i)) & 3) == 0) continue;
+    const std::uint64_t kind = (block_->debug.dr7 >> (16 + 4 * i)) & 3;  // 1: writes, 3: reads and writes
+    if (kind != 3 && !(kind == 1 && access == Access::kWrite)) continue;
+    const std::uint64_t length = kLengths[(block_->debug.dr7 >> (18 + 4 * i)) & 3];
+    const std::uint64_t base = block_->debug.dr[i] & ~(length - 1);
+    if (linear < base + length && base < linear + size) watch_hits_ |= std::uint64_t{1} << i;
+  }
+}
+
 void Core::copy_in(const MmuResult& place, std::uint8_t* into, std::uint32_t size) {
   if (place.status != MmuStatus::kMmio) {
     std::memcpy(into, place.host, size);
@@ -86,6 +99,7 @@ void Core::copy_out(const MmuResult& place, const std::uint8_t* from, std::uint3
 }
 
 void Core::read_bytes(std::uint64_t linear, void* into, std::uint32_t size, std::uint32_t context) {
+  if (block_->watches_data != 0) [[unlikely]] watch(linear, size, Access::kRead);
   auto* bytes = static_cast<std::uint8_t*>(into);
   const std::uint32_t first = std::min<std::uint32_t>(size, static_cast<std::uint32_t>(4096 - (linear & 0xFFF)));
   const MmuResult place = look(linear, Access::kRead, context);
@@ -101,6 +115,7 @@ void Core::read_bytes(std::uint64_t linear, void* into, std::uint32_t size, std:
 }
 
 void Core::write_bytes(std::uint64_t linear, const void* from, std::uint32_t size, std::uint32_t context) {
+  if (block_->watches_data != 0) [[unlikely]] watch(linear, size, Access::kWrite);
   const auto* bytes = static_cast<const std::uint8_t*>(from);
   const std::uint32_t first = std::min<std::uint32_t>(size, static_cast<std::uint32_t>(4096 - (linear & 0xFFF)));
   const MmuResult place = look(linear, Access::kWrite, context);
@@ -124,6 +139,7 @@ void Core::probe_write(std::uint64_t linear, std::uint32_t size, std::uint32_t c
 }
 
 std::uint8_t* Core::host_pointer(std::uint64_t linear, std::uint32_t size, Access access) {
+  if (block_->watches_data != 0) [[unlikely]] watch(linear, size, access);
   const TlbEntry& entry = block_->tlb.contexts[block_->tlb_context].entries[tlb_index(linear)];
   const std::uint64_t tag = access == Access::kRead ? entry.read_tag : entry.write_tag;
   if (linear - tag < 4096 && (linear & 0xFFF) + size <= 4096) return entry.host + (linear - tag);

@@ -286,6 +286,7 @@ void Core::set_breakpoints(std::unordered_set<std::uint64_t> addresses, bool sin
 }
 
 void Core::before_slow_instruction() {
+  watch_hits_ = 0;
   const std::uint64_t linear = is_64() ? block_->rip : (segment(SegmentName::kCs).base + block_->rip) & 0xFFFF'FFFF;
   if (!skip_breakpoint_ && breakpoints_.contains(linear)) {
     skip_breakpoint_ = true;
@@ -306,6 +307,12 @@ void Core::before_slow_instruction() {
 
 void Core::after_slow_instruction(bool trap_flag_before) {
   block_->rflags &= ~rflags::kRf;
+  if (watch_hits_ != 0) {
+    block_->debug.dr6 |= watch_hits_;
+    watch_hits_ = 0;
+    if (trap_flag_before) block_->debug.dr6 |= 1U << 14;
+    raise(vector::kDb);
+  }
   if (trap_flag_before && block_->interrupt_shadow == 0) {
     block_->debug.dr6 |= 1U << 14;
     raise(vector::kDb);

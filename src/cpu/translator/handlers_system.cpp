@@ -114,6 +114,7 @@ void write_debug(Core& core, unsigned number, std::uint64_t value) {
   } else {
     block.debug.dr7 = (value & 0xFFFF'2BFF) | 0x400;
     mmu::update_mode(block);
+    mmu::flush_all(block);  // data breakpoints work on what the TLB does not hold
   }
 }
 

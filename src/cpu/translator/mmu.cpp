@@ -271,6 +271,11 @@ MmuResult lookup(VcpuBlock& block, std::uint64_t linear, Access access, std::uin
   if (place.host == nullptr) return {MmuStatus::kMmio, nullptr, walk.physical};
 
   ++block.tlb.fills;
+  // Data breakpoints: nothing is cached, so that every access comes by and is looked at.
+  if (block.watches_data != 0 && access != Access::kExecute) {
+    const bool in_code = access == Access::kWrite && block.code_pages->has_code(place.ram_page);
+    return {in_code ? MmuStatus::kCode : MmuStatus::kRam, place.host, walk.physical};
+  }
   const bool is_code = block.code_pages->has_code(place.ram_page);
   if (page_of(entry, index) != page) table.clear(index);
   entry.host = place.host - (linear - page);
@@ -372,6 +377,10 @@ void update_mode(VcpuBlock& block) {
   if ((block.cr4 & cr4::kOsfxsr) != 0) mode |= kModeSse;
   if ((block.cr4 & cr4::kOsxsave) != 0 && (block.xcr0 & 6) == 6) mode |= kModeAvx;
   if ((mode & kModeAvx) != 0 && (block.xcr0 & 0xE0) == 0xE0) mode |= kModeAvx512;
+  block.watches_data = 0;
+  for (unsigned i = 0; i < 4; ++i) {
+    if (((block.debug.dr7 >> (2 * i)) & 3) != 0 && ((block.debug.dr7 >> (16 + 4 * i)) & 3) != 0) block.watches_data = 1;
+  }
   if ((block.rflags & rflags::kTf) != 0 || (block.debug.dr7 & 0xFF) != 0 || block.debugger != 0) mode |= kModeSlow;
   block.mode = mode;
 

@@ -126,6 +126,7 @@ struct alignas(4096) VcpuBlock {
   std::uint8_t nmi_pending = 0;
   std::uint8_t activity = 0;               ///< ActivityState
   std::uint8_t debugger = 0;               ///< a debugger wants every instruction looked at
+  std::uint8_t watches_data = 0;           ///< DR7 has a data breakpoint on: the TLB takes no data pages
   std::uint32_t start_up_vector = 0;
   DebugRegisters debug;
   MsrFile msrs;

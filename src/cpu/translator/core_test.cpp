@@ -1,0 +1,161 @@
+#include "cpu/translator/core.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <initializer_list>
+
+#include "cpu/entry_state.h"
+#include "cpu/translator/partition.h"
+
+namespace bygone::cpu::translator {
+namespace {
+
+constexpr std::uint64_t kCode = 0x10'0000, kStack = 0x8'0000, kData = 0x9'0000;
+
+/// One processor in 64-bit ring 0 over 2 MiB of RAM, interpreting bytes at kCode.
+class CoreTest : public testing::Test {
+ protected:
+  CoreTest() {
+    EXPECT_TRUE(memory_.add_ram({0}, 2 << 20));
+    PartitionOptions options;
+    options.memory = &memory_;
+    partition_ = std::make_unique<SoftwarePartition>(std::move(options), 1'000'000'000);
+    auto system = prepare_long_mode(memory_, {0x1000}, {0x8000});
+    EXPECT_TRUE(system);
+    system->apic_base = 0;
+    EXPECT_TRUE(vcpu().set_system_registers(*system));
+    GeneralRegisters registers;
+    registers.rip = kCode;
+    registers[Gpr::kRsp] = kStack;
+    EXPECT_TRUE(vcpu().set_general_registers(registers));
+  }
+
+  SoftwareVcpu& vcpu() { return static_cast<SoftwareVcpu&>(partition_->vcpu({0})); }
+  Core& core() { return vcpu().core(); }
+  VcpuBlock& block() { return core().block(); }
+
+  void put(std::initializer_list<std::uint8_t> bytes) {
+    std::uint64_t at = kCode;
+    for (const std::uint8_t byte : bytes) EXPECT_TRUE(memory_.write_object<std::uint8_t>({at++}, byte));
+  }
+  void step(unsigned count = 1) {
+    for (unsigned i = 0; i < count; ++i) ASSERT_EQ(core().step(), StepResult::kDone);
+  }
+
+  memory::GuestMemory memory_;
+  std::unique_ptr<SoftwarePartition> partition_;
+};
+
+TEST_F(CoreTest, native_arithmetic_keeps_guest_and_host_registers_apart) {
+  put({0x48, 0x83, 0xC4, 0x08,     // add rsp, 8
+       0x48, 0x83, 0xC2, 0x08,     // add rdx, 8: the same host bytes, another register
+       0x00, 0xE4});               // add ah, ah
+  block().gpr[0] = 0x8100;
+  step(3);
+  EXPECT_EQ(block().gpr[4], kStack + 8);
+  EXPECT_EQ(block().gpr[2], 8U);
+  EXPECT_EQ(block().gpr[0], 0x0200U);
+  EXPECT_EQ(block().rflags & rflags::kStatus, rflags::kCf | rflags::kOf);
+}
+
+TEST_F(CoreTest, partial_flag_writers_keep_the_other_flags) {
+  put({0xF9,          // stc
+       0xFF, 0xC0,    // inc eax
+       0xD3, 0xE1});  // shl ecx, cl with a count of zero
+  step(3);
+  EXPECT_NE(block().rflags & rflags::kCf, 0U);
+}
+
+TEST_F(CoreTest, signed_division_of_the_smallest_number_by_minus_one_is_a_fault_of_the_guest) {
+  put({0x48, 0xF7, 0xF9});  // idiv rcx
+  block().gpr[0] = std::uint64_t{1} << 63;
+  block().gpr[2] = ~std::uint64_t{0};
+  block().gpr[1] = ~std::uint64_t{0};
+  block().idt = {0, 0};     // no table: the fault becomes a triple fault, not the host's SIGFPE
+  step();
+  const auto exit = vcpu().run();
+  ASSERT_TRUE(exit);
+  EXPECT_TRUE(std::holds_alternative<ShutdownExit>(**exit));
+}
+
+TEST_F(CoreTest, port_input_completes_with_the_machines_answer) {
+  put({0xE4, 0x55});  // in al, 0x55
+  block().gpr[0] = 0x1234;
+  ASSERT_EQ(core().step(), StepResult::kExit);
+  auto& port = std::get<PortExit>(core().exit());
+  EXPECT_EQ(port.port, 0x55);
+  EXPECT_FALSE(port.is_write);
+  port.data[0] = std::byte{0x77};
+  ASSERT_TRUE(core().finish_exit());
+  EXPECT_EQ(block().gpr[0], 0x1277U);
+  EXPECT_EQ(block().rip, kCode + 2);
+}
+
+TEST_F(CoreTest, read_modify_write_of_mmio_asks_once_for_each_half) {
+  put({0x83, 0x00, 0x05});  // add dword [rax], 5
+  block().gpr[0] = 0xFEC0'0000;
+  ASSERT_EQ(core().step(), StepResult::kExit);
+  std::get<MmioExit>(core().exit()).data = 37;
+  EXPECT_FALSE(core().finish_exit()) << "now it wants to write";
+  const auto& write = std::get<MmioExit>(core().exit());
+  EXPECT_TRUE(write.is_write);
+  EXPECT_EQ(write.data, 42U);
+  EXPECT_EQ(block().rip, kCode) << "not done yet";
+  ASSERT_TRUE(core().finish_exit());
+  EXPECT_EQ(block().rip, kCode + 3);
+}
+
+TEST_F(CoreTest, overlapping_string_move_repeats_its_pattern) {
+  put({0xF3, 0xA4});  // rep movsb
+  ASSERT_TRUE(memory_.write_object<std::uint8_t>({kData}, 0xAB));
+  block().gpr[6] = kData;
+  block().gpr[7] = kData + 1;
+  block().gpr[1] = 100;
+  step();
+  EXPECT_EQ(memory_.read_object<std::uint8_t>({kData + 100}).value_or(0), 0xAB);
+  EXPECT_EQ(block().gpr[1], 0U);
+  EXPECT_EQ(block().gpr[7], kData + 101);
+}
+
+TEST_F(CoreTest, code_that_overwrites_itself_runs_as_written) {
+  put({0xC6, 0x05, 0x00, 0x00, 0x00, 0x00, 0x48,  // mov byte [rip+0], 0x48: turns the next byte from 0x90
+       0x90, 0xFF, 0xC0});                        // nop; inc eax → inc rax
+  block().gpr[0] = 0xFFFF'FFFF;
+  step(2);
+  EXPECT_EQ(block().gpr[0], 0x1'0000'0000U);
+}
+
+TEST_F(CoreTest, unmasked_vector_exception_leaves_the_destination_alone) {
+  put({0xF3, 0x0F, 0x5E, 0xC1});  // divss xmm0, xmm1
+  block().cr4 |= cr4::kOsfxsr | cr4::kOsxmmexcpt;
+  mmu::update_mode(block());
+  block().vector.mxcsr = 0x1F80 & ~0x200U;  // divide by zero is not masked
+  const float one = 1.0F;
+  std::memcpy(block().vector.zmm[0].data(), &one, sizeof one);
+  block().idt = {0, 0};
+  step();
+  float now = 0;
+  std::memcpy(&now, block().vector.zmm[0].data(), sizeof now);
+  EXPECT_EQ(now, one);
+  EXPECT_NE(block().vector.mxcsr & 4, 0U);
+}
+
+TEST_F(CoreTest, saved_state_restores_everything_it_names) {
+  block().gpr[9] = 0x1122'3344'5566'7788;
+  block().msrs.lstar = 0xFFFF'8000'0000'1000;
+  block().vector.zmm[3][17] = 0x5A;
+  block().rflags |= rflags::kCf;
+  auto saved = vcpu().save_state();
+  ASSERT_TRUE(saved);
+  ASSERT_TRUE(vcpu().reset());
+  EXPECT_EQ(block().gpr[9], 0U);
+  ASSERT_TRUE(vcpu().restore_state(*saved));
+  EXPECT_EQ(block().gpr[9], 0x1122'3344'5566'7788U);
+  EXPECT_EQ(block().msrs.lstar, 0xFFFF'8000'0000'1000U);
+  EXPECT_EQ(block().vector.zmm[3][17], 0x5A);
+  EXPECT_EQ(block().rip, kCode);
+}
+
+}  // namespace
+}  // namespace bygone::cpu::translator

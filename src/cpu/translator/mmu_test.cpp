@@ -1,0 +1,134 @@
+#include "cpu/translator/mmu.h"
+
+#include <gtest/gtest.h>
+
+#include "cpu/translator/code_pages.h"
+#include "cpu/translator/physical_memory.h"
+#include "cpu/translator/registers.h"
+
+namespace bygone::cpu::translator {
+namespace {
+
+constexpr std::uint64_t kTables = 0x1000;  // PML4, then PDPT, PD, PT
+constexpr std::uint64_t kPage = 0x8000;
+constexpr std::uint64_t kPresent = 1, kWritable = 2, kUser = 4, kAccessed = 0x20, kDirty = 0x40, kGlobal = 0x100;
+constexpr std::uint64_t kNoExecute = std::uint64_t{1} << 63;
+
+class MmuTest : public testing::Test {
+ protected:
+  MmuTest() {
+    EXPECT_TRUE(memory_.add_ram({0}, 1 << 20));
+    physical_ = std::make_unique<PhysicalMemory>(memory_);
+    code_pages_ = std::make_unique<CodePages>(physical_->ram_pages());
+    block_->physical = physical_.get();
+    block_->code_pages = code_pages_.get();
+    code_pages_->add_processor(*block_);
+    block_->cr0 = cr0::kPe | cr0::kPg | cr0::kWp;
+    block_->cr3 = kTables;
+    block_->cr4 = cr4::kPae | cr4::kPge;
+    block_->efer = efer::kLme | efer::kLma | efer::kNxe;
+    for (std::uint64_t level = 0; level < 3; ++level) {
+      set_entry(kTables + 0x1000 * level, (kTables + 0x1000 * (level + 1)) | kPresent | kWritable | kUser);
+    }
+  }
+
+  void set_entry(std::uint64_t place, std::uint64_t value) { EXPECT_TRUE(memory_.write_object<std::uint64_t>({place}, value)); }
+  std::uint64_t entry(std::uint64_t place) { return memory_.read_object<std::uint64_t>({place}).value_or(~std::uint64_t{0}); }
+  /// Maps the first linear page to kPage with these rights.
+  void map(std::uint64_t rights) { set_entry(kLeaf, kPage | rights); }
+
+  static constexpr std::uint64_t kLeaf = kTables + 0x3000;
+  memory::GuestMemory memory_;
+  std::unique_ptr<PhysicalMemory> physical_;
+  std::unique_ptr<CodePages> code_pages_;
+  std::unique_ptr<VcpuBlock> block_ = std::make_unique<VcpuBlock>();
+};
+
+TEST_F(MmuTest, a_read_finds_the_page_and_sets_accessed_only) {
+  map(kPresent | kWritable | kUser);
+  const MmuResult result = mmu::lookup(*block_, 0x123, Access::kRead, kTlbUser);
+  ASSERT_EQ(result.status, MmuStatus::kRam);
+  EXPECT_EQ(result.host, reinterpret_cast<std::uint8_t*>(memory_.host_span({kPage + 0x123}, 1).data()));
+  EXPECT_EQ(entry(kLeaf) & (kAccessed | kDirty), kAccessed);
+}
+
+TEST_F(MmuTest, a_write_sets_dirty_and_then_hits) {
+  map(kPresent | kWritable);
+  ASSERT_EQ(mmu::lookup(*block_, 8, Access::kRead, kTlbSupervisor).status, MmuStatus::kRam);
+  const TlbEntry& cached = block_->tlb.contexts[kTlbSupervisor].entries[0];
+  EXPECT_GT(8 - cached.write_tag, 4096U) << "a page that is not dirty must not take writes";
+  ASSERT_EQ(mmu::lookup(*block_, 8, Access::kWrite, kTlbSupervisor).status, MmuStatus::kRam);
+  EXPECT_EQ(cached.write_tag, 0U);
+  EXPECT_NE(entry(kLeaf) & kDirty, 0U);
+}
+
+TEST_F(MmuTest, faults_name_their_cause) {
+  struct Case {
+    std::uint64_t rights;
+    Access access;
+    std::uint32_t context;
+    std::uint32_t code;
+  };
+  const Case cases[] = {
+      {0, Access::kRead, kTlbSupervisor, 0},
+      {0, Access::kWrite, kTlbUser, page_fault::kWrite | page_fault::kUser},
+      {kPresent, Access::kWrite, kTlbSupervisor, page_fault::kPresent | page_fault::kWrite},
+      {kPresent | kWritable, Access::kRead, kTlbUser, page_fault::kPresent | page_fault::kUser},
+      {kPresent | kNoExecute, Access::kExecute, kTlbSupervisor, page_fault::kPresent | page_fault::kFetch},
+  };
+  for (const Case& one : cases) {
+    map(one.rights);
+    mmu::flush_all(*block_);
+    ASSERT_EQ(mmu::lookup(*block_, 0x10, one.access, one.context).status, MmuStatus::kFault);
+    EXPECT_EQ(block_->fault.vector, vector::kPf);
+    EXPECT_EQ(block_->fault.error_code, one.code);
+    EXPECT_EQ(block_->fault.address, 0x10U);
+    EXPECT_EQ(entry(kLeaf) & (kAccessed | kDirty), 0U) << "an access that faults marks nothing";
+  }
+}
+
+TEST_F(MmuTest, supervisor_access_prevention_asks_for_ac) {
+  map(kPresent | kWritable | kUser);
+  block_->cr4 |= cr4::kSmap | cr4::kSmep;
+  EXPECT_EQ(mmu::lookup(*block_, 0, Access::kRead, kTlbSupervisor).status, MmuStatus::kFault);
+  EXPECT_EQ(mmu::lookup(*block_, 0, Access::kRead, kTlbSupervisorAc).status, MmuStatus::kRam);
+  EXPECT_EQ(mmu::lookup(*block_, 0, Access::kExecute, kTlbSupervisor).status, MmuStatus::kFault);
+}
+
+TEST_F(MmuTest, an_address_that_is_not_canonical_is_a_general_protection_fault) {
+  EXPECT_EQ(mmu::lookup(*block_, 0x8000'0000'0000'0000, Access::kRead, kTlbSupervisor).status, MmuStatus::kFault);
+  EXPECT_EQ(block_->fault.vector, vector::kGp);
+}
+
+TEST_F(MmuTest, global_pages_outlive_a_new_address_space) {
+  map(kPresent | kGlobal);
+  ASSERT_EQ(mmu::lookup(*block_, 0, Access::kRead, kTlbSupervisor).status, MmuStatus::kRam);
+  set_entry(kLeaf, 0);
+  mmu::flush_non_global(*block_);
+  EXPECT_EQ(mmu::lookup(*block_, 0, Access::kRead, kTlbSupervisor).status, MmuStatus::kRam);
+  mmu::flush_page(*block_, 0);
+  EXPECT_EQ(mmu::lookup(*block_, 0, Access::kRead, kTlbSupervisor).status, MmuStatus::kFault);
+}
+
+TEST_F(MmuTest, writes_to_pages_with_code_go_the_slow_way) {
+  map(kPresent | kWritable);
+  ASSERT_EQ(mmu::lookup(*block_, 0, Access::kWrite, kTlbSupervisor).status, MmuStatus::kRam);
+  const std::uint64_t ram_page = kPage / 4096;
+  const std::uint32_t version = code_pages_->mark(*block_, ram_page, 0, 63);
+  EXPECT_EQ(mmu::lookup(*block_, 0, Access::kWrite, kTlbSupervisor).status, MmuStatus::kCode);
+  EXPECT_FALSE(code_pages_->wrote(block_.get(), ram_page, 64, 127)) << "data beside the code";
+  EXPECT_EQ(code_pages_->version(ram_page), version);
+  EXPECT_TRUE(code_pages_->wrote(block_.get(), ram_page, 60, 67));
+  EXPECT_NE(code_pages_->version(ram_page), version);
+  EXPECT_EQ(mmu::lookup(*block_, 0, Access::kWrite, kTlbSupervisor).status, MmuStatus::kRam) << "no code is left in the page";
+}
+
+TEST_F(MmuTest, what_is_not_ram_is_mmio) {
+  set_entry(kLeaf, 0xFEE0'0000 | kPresent | kWritable);
+  const MmuResult result = mmu::lookup(*block_, 0x20, Access::kRead, kTlbSupervisor);
+  EXPECT_EQ(result.status, MmuStatus::kMmio);
+  EXPECT_EQ(result.physical, 0xFEE0'0020U);
+}
+
+}  // namespace
+}  // namespace bygone::cpu::translator
