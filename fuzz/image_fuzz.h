@@ -1,6 +1,7 @@
 // What the image fuzz targets share: bytes as a file, opened as a disk and read.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -13,14 +14,15 @@
 
 namespace bygone::disk {
 
-/// The file a fuzzer describes: runs of (place in 4 KiB pages as 3 bytes, length as 2 bytes, bytes), so that small inputs make large
+/// The file a fuzzer describes: runs of (place in 512-byte sectors as 3 bytes, length as 2 bytes, bytes), so that small inputs make large
 /// files; the largest file is 64 MiB.
 inline SparseBytes file_from_runs(std::span<const std::uint8_t> input) {
   constexpr std::uint64_t kLargest = 64U << 20;
   SparseBytes bytes;
   while (input.size() >= 5) {
-    const std::uint64_t place = ((input[0] | input[1] << 8 | (input[2] & 0x3FU) << 16) * std::uint64_t{512}) % kLargest;
-    std::size_t length = static_cast<std::size_t>(input[3] | input[4] << 8);
+    const auto byte = [&input](std::size_t index) { return std::uint64_t{input[index]}; };
+    const std::uint64_t place = (byte(0) | byte(1) << 8 | (byte(2) & 0x3F) << 16) * 512 % kLargest;
+    std::size_t length = byte(3) | byte(4) << 8;
     input = input.subspan(5);
     length = std::min(length, input.size());
     bytes.write(place, std::as_bytes(input.first(length)));

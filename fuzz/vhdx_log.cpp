@@ -1,4 +1,5 @@
 // Replays bytes as the log of a VHDX file. Wherever an entry starts its checksum is put right and its GUID made the header's.
+#include <algorithm>
 #include <cstring>
 
 #include "disk/fault_file.h"
@@ -22,7 +23,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (std::size_t offset = 0; offset < kLogBytes; offset += vhdx::kLogSectorBytes) {
     vhdx::LogEntryHeader header;
     std::memcpy(&header, log.data() + offset, sizeof header);
-    if (header.signature == vhdx::kDataSectorSignature) {  // a sector's last four bytes are past what an input gives: take them from its front
+    // A sector's last four bytes are past what an input gives: they are taken from its front.
+    if (header.signature == vhdx::kDataSectorSignature) {
       std::memcpy(log.data() + offset + vhdx::kLogSectorBytes - 4, log.data() + offset + 8, 4);
     }
   }
