@@ -5,7 +5,7 @@ The outer machine is Debian's qemu-system-x86 without acceleration (its processo
 Everything that the command needs is packed into an initial ram disk, so nothing is shared and nothing can hang on a file
 system. The kernel comes out of Debian's package without installing it; it is kept in the cache directory by version.
 
-  run_nested.py --cache DIR [--file SOURCE[:TARGET]]… [--timeout SECONDS] [--processors N] [--memory MiB] -- COMMAND…
+  run_nested.py --cache DIR [--file SOURCE[:TARGET]]… [--tsc-rate PROGRAM] [--timeout SECONDS] [--processors N] [--memory MiB] -- COMMAND…
 
 Programs given with --file bring their shared libraries along. The exit status is the command's; 97 when the machine did not
 come up or ended without a status.
@@ -178,12 +178,15 @@ def build_ramdisk(kernel_directory, files, command):
 
 def boot(kernel_directory, ramdisk, arguments):
     """Runs the machine, copies its console to ours, and returns the status that it printed."""
+    parameters = ["console=ttyS0", "quiet", "panic=-1", "nokaslr", "mitigations=off", "tsc=reliable", "random.trust_cpu=on"]
+    if arguments.tsc_rate:  # without acceleration QEMU's time stamp counter is the host's
+        parameters.append(f"tsc_early_khz={run(arguments.tsc_rate).strip()}")
     command = [
         "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max",
         "-smp", str(arguments.processors), "-m", str(arguments.memory),
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
         "-kernel", str(kernel_directory / "vmlinuz"), "-initrd", ramdisk,
-        "-append", "console=ttyS0 quiet panic=-1 nokaslr mitigations=off tsc=reliable random.trust_cpu=on",
+        "-append", " ".join(parameters),
     ]
     machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     timer = threading.Timer(arguments.timeout, machine.kill)
@@ -213,6 +216,7 @@ def main():
     parser.add_argument("--cache", type=pathlib.Path, required=True)
     parser.add_argument("--file", action="append", default=[])
     parser.add_argument("--timeout", type=float, default=170)
+    parser.add_argument("--tsc-rate", metavar="PROGRAM", help="prints the host's TSC rate in kHz")
     parser.add_argument("--processors", type=int, default=2)
     parser.add_argument("--memory", type=int, default=1024)
     parser.add_argument("command", nargs="+")

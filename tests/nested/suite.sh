@@ -9,5 +9,6 @@ part() {
 engine_is_usable() { ./bygone engine --fresh | tee /tmp/engine.txt; grep -q "^kvm: usable" /tmp/engine.txt; }
 
 part "bygone engine finds KVM usable" engine_is_usable
+part "KVM engine" ./kvm_engine_test --gtest_brief=1
 part "test guests on KVM" ./guest_runner --engine kvm --emulated-processor "$@"
 exit $failed
