@@ -93,29 +93,6 @@ void check_single_step() {
   set_handler(kDebug, nullptr);
 }
 
-// A breakpoint by debug register.
-u32 hits;
-u64 hit_status;
-void count_hit(Frame& frame) {
-  ++hits;
-  asm volatile("mov %%dr6, %0" : "=r"(hit_status));
-  frame.rflags |= 1 << 16;  // RF: go on past an execution breakpoint
-}
-void check_debug_registers() {
-  set_handler(kDebug, count_hit);
-  hits = 0;
-  static volatile u64 watched;
-  asm volatile("mov %0, %%dr0" ::"r"(reinterpret_cast<u64>(&watched)));
-  asm volatile("mov %0, %%dr6" ::"r"(0ULL));
-  asm volatile("mov %0, %%dr7" ::"r"(0x90001ULL | 0x400));  // L0, write, 4 bytes wide at DR0: LEN 10b is 8
-  watched = 5;
-  asm volatile("nop");
-  asm volatile("mov %0, %%dr7" ::"r"(0x400ULL));
-  check_equal(hits, 1, "a data breakpoint traps once");
-  check((hit_status & 1) != 0, "DR6 names it");
-  set_handler(kDebug, nullptr);
-}
-
 // A fault while the processor delivers a fault is a double fault, on its own stack here.
 u64 double_fault_stack;
 void see_double_fault(Frame&) {
@@ -175,7 +152,6 @@ void run() {
   check_kinds();
   check_protection();
   check_single_step();
-  check_debug_registers();
   check_ring3();
   check_double_fault();
 }
