@@ -66,6 +66,8 @@ class Engine {
   virtual ~Engine() = default;
   [[nodiscard]] virtual std::string_view name() const = 0;  ///< "kvm", "software"
   [[nodiscard]] virtual EngineStatus probe() = 0;
+  /// Whether Partition::flush_tlbs() works. Where it does not, guests must not be told to ask for it.
+  [[nodiscard]] virtual bool can_flush_tlbs() const { return true; }
   /// The CPUID features this engine can give a guest, before the machine's own leaves are put in.
   [[nodiscard]] virtual Result<CpuidTable> supported_cpuid() = 0;
   [[nodiscard]] virtual Result<std::unique_ptr<Partition>> create_partition(PartitionOptions options) = 0;

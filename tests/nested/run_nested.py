@@ -5,7 +5,7 @@ The outer machine is Debian's qemu-system-x86 without acceleration (its processo
 Everything that the command needs is packed into an initial ram disk, so nothing is shared and nothing can hang on a file
 system. The kernel comes out of Debian's package without installing it; it is kept in the cache directory by version.
 
-  run_nested.py --cache DIR [--file SOURCE[:TARGET]]… [--tsc-rate PROGRAM] [--timeout SECONDS] [--processors N] [--memory MiB] -- COMMAND…
+  run_nested.py --cache DIR [--file SOURCE[:TARGET]]… [--tsc-rate PROGRAM] [--with-kernel] [--timeout SECONDS] [--processors N] [--memory MiB] -- COMMAND…
 
 Programs given with --file bring their shared libraries along. The exit status is the command's; 97 when the machine did not
 come up or ended without a status.
@@ -215,6 +215,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=pathlib.Path, required=True)
     parser.add_argument("--file", action="append", default=[])
+    parser.add_argument("--with-kernel", action="store_true", help="puts the kernel itself into /work as vmlinuz")
     parser.add_argument("--timeout", type=float, default=170)
     parser.add_argument("--tsc-rate", metavar="PROGRAM", help="prints the host's TSC rate in kHz")
     parser.add_argument("--processors", type=int, default=2)
@@ -224,7 +225,8 @@ def main():
     try:
         kernel_directory = kernel(arguments.cache)
         with tempfile.NamedTemporaryFile(prefix="nested-", suffix=".cpio") as ramdisk:
-            ramdisk.write(build_ramdisk(kernel_directory, arguments.file, arguments.command))
+            kernel_file = [f"{kernel_directory}/vmlinuz"] if arguments.with_kernel else []
+            ramdisk.write(build_ramdisk(kernel_directory, arguments.file + kernel_file, arguments.command))
             ramdisk.flush()
             return boot(kernel_directory, ramdisk.name, arguments)
     except (Failure, OSError) as error:

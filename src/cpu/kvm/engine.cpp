@@ -16,6 +16,9 @@ class KvmEngine final : public Engine {
   [[nodiscard]] std::string_view name() const override { return "kvm"; }
   [[nodiscard]] EngineStatus probe() override { return kvm::probe(options_.device_path); }
 
+  // KVM has no call for it; its own flush hypercalls belong to its own Hyper-V emulation.
+  [[nodiscard]] bool can_flush_tlbs() const override { return false; }
+
   [[nodiscard]] Result<CpuidTable> supported_cpuid() override {
     BYGONE_ASSIGN(const Device device, Device::open(options_.device_path));
     return device.supported_cpuid();

@@ -164,7 +164,7 @@ std::vector<std::byte> KvmPartition::hypercall_code() const {
 }
 
 void KvmPartition::flush_tlbs(std::span<const VpIndex> /*vps*/) {
-  // The hardware's TLBs obey the guest's own instructions; this engine does not offer the flush hypercalls in user space.
+  // Out of reach from user space: see Engine::can_flush_tlbs(). The guest's own INVLPG and IPIs do what they do on hardware.
 }
 
 std::string KvmPartition::inspect() const {

@@ -28,6 +28,7 @@ class KvmPartition final : public Partition {
   [[nodiscard]] bool supports_auto_eoi() const override { return false; }
   [[nodiscard]] std::uint64_t tsc_frequency() const override { return tsc_frequency_; }
   [[nodiscard]] std::uint64_t apic_timer_frequency() const override { return 1'000'000'000; }
+  /// Off by what the guest itself wrote to its TSC since the processor's state was last set.
   [[nodiscard]] std::uint64_t guest_tsc() const override;
   [[nodiscard]] std::vector<std::byte> hypercall_code() const override;
   void flush_tlbs(std::span<const VpIndex> vps) override;

@@ -40,6 +40,7 @@ Result<void> Machine::Parts::create_processors() {
   BYGONE_ASSIGN(features, hyperv::FeatureSet::profile(to_string(options.profile)));
   // Not every engine can interrupt without an in-service bit, and the leaves must be known before the partition is.
   features.remove(hyperv::Feature::kAutoEoi);
+  if (!options.engine->can_flush_tlbs()) features.remove(hyperv::Feature::kTlbFlush);
   BYGONE_ASSIGN(const cpu::CpuidTable engine_table, options.engine->supported_cpuid());
   cpu::PartitionOptions partition_options;
   partition_options.memory = &memory;
