@@ -52,14 +52,16 @@ Result<void> VhdxLayout::shrink(const VhdxMetadata& next) {
   BYGONE_CHECK(set_size(next));
   for (std::uint64_t index = next.block_count(); index < old_blocks; ++index) {
     BYGONE_ASSIGN(const Block gone, block(index));
-    if (gone.file_offset != 0) pending_free_.push_back(gone.file_offset);
+    const bool holds_space = gone.state == BlockState::kFullyPresent || gone.state == BlockState::kPartiallyPresent;
+    if (holds_space) pending_free_.push_back(gone.file_offset);
     BYGONE_CHECK(set_entry(payload_index(index), {}));
   }
   // What the last block holds past the new end must not come back when the disk grows again.
   const std::uint64_t inside = next.size_bytes % next.block_bytes;
   if (inside != 0) {
     BYGONE_ASSIGN(const Block last, block(next.block_count() - 1));
-    if (last.file_offset != 0) BYGONE_CHECK(file_.discard(last.file_offset + inside, next.block_bytes - inside));
+    const bool holds_space = last.state == BlockState::kFullyPresent || last.state == BlockState::kPartiallyPresent;
+    if (holds_space) BYGONE_CHECK(file_.discard(last.file_offset + inside, next.block_bytes - inside));
   }
   return commit_now();
 }

@@ -215,5 +215,14 @@ TEST_F(VhdxCorruption, blocks_in_impossible_places) {
   }
 }
 
+TEST_F(VhdxCorruption, an_empty_block_that_claims_a_far_place_costs_nothing) {
+  put(bat_offset(), le64((std::uint64_t{1} << 60) | static_cast<std::uint64_t>(vhdx::BlockState::kUnmapped)));
+  FaultFile file(history_);
+  auto layout = VhdxLayout::open(file);
+  ASSERT_TRUE(layout);
+  EXPECT_TRUE((*layout)->prepare_write(1U << 20, 512));
+  EXPECT_EQ(file.size().value(), 5U << 20);
+}
+
 }  // namespace
 }  // namespace bygone::disk

@@ -186,7 +186,9 @@ Result<void> VhdxLayout::find_free_space() {
     const bool is_bitmap = index % (ratio_ + 1) == ratio_;
     const std::uint64_t length = is_bitmap ? vhdx::kBitmapBlockBytes : std::uint64_t{metadata_.block_bytes};
     BYGONE_ASSIGN(const Block block, entry(index, length));
-    if (block.file_offset != 0) used.push_back({block.file_offset, block.file_offset + length});
+    // Blocks without content may keep a place, which nothing has checked yet.
+    const bool is_inside = block.file_offset < end_ && length <= end_ - block.file_offset;
+    if (block.file_offset != 0 && is_inside) used.push_back({block.file_offset, block.file_offset + length});
   }
   for (const std::uint64_t place : pending_free_) used.push_back({place, place + metadata_.block_bytes});
   std::ranges::sort(used, {}, &Range::start);
