@@ -3,7 +3,7 @@
 //   create() → start() → … pause()/resume()/reset() … → power_off() or the guest does → wait()
 //
 // The vCPU threads belong to the Runner, slow devices to the event loop's thread, timers to the timer service's. A guest's wish that
-// stops processors (reset, power off, a crash) is carried out on a control thread, so that nobody waits for itself.
+// stops processors (reset, power off, a crash) is carried out on the control thread, so that nobody waits for itself.
 //
 // Threading: the public calls from any thread but the machine's own; they serialise.
 #pragma once

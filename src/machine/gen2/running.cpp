@@ -3,6 +3,16 @@
 #include "machine/gen2/parts.h"
 
 namespace bygone::machine::gen2 {
+namespace {
+
+// Registers of AMD processors that Linux touches without asking (AMD BKDG family 10h, 3.3): SYSCFG and NB_CFG1. They read as
+// zero and writes vanish, as under other hypervisors.
+constexpr std::uint32_t kAmdSystemConfiguration = 0xC0010010, kAmdNorthBridgeConfiguration = 0xC001001F;
+constexpr bool is_silent_msr(std::uint32_t index) {
+  return index == kAmdSystemConfiguration || index == kAmdNorthBridgeConfiguration;
+}
+
+}  // namespace
 
 Result<void> Machine::Parts::load_boot_state() {
   BYGONE_ASSIGN(const firmware::EntryState entry, place_boot_image(memory, boot_image, acpi_machine(), system_id));
@@ -42,6 +52,10 @@ bool Machine::Parts::handle_exit(cpu::VpIndex vp, cpu::Exit& exit) {
 
 void Machine::Parts::answer_msr(cpu::VpIndex vp, cpu::MsrExit& exit) {
   if (exit.is_write ? hypervisor->write_msr(vp, exit) : hypervisor->read_msr(vp, exit)) return;
+  if (is_silent_msr(exit.index)) {
+    exit.value = 0;
+    return;
+  }
   exit.fault = true;
   log.debug("the guest {} unknown MSR {:#x}", exit.is_write ? "wrote" : "read", exit.index);
 }
