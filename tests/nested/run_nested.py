@@ -216,7 +216,9 @@ def main():
     parser.add_argument("--cache", type=pathlib.Path, required=True)
     parser.add_argument("--file", action="append", default=[])
     parser.add_argument("--with-kernel", action="store_true", help="puts the kernel itself into /work as vmlinuz")
-    parser.add_argument("--timeout", type=float, default=170)
+    parser.add_argument("--timeout", type=float, default=170, help="seconds for each attempt")
+    parser.add_argument("--attempts", type=int, default=1,
+                        help="how often the outer machine may be started when it stops answering; a status, good or bad, ends it")
     parser.add_argument("--tsc-rate", metavar="PROGRAM", help="prints the host's TSC rate in kHz")
     parser.add_argument("--processors", type=int, default=2)
     parser.add_argument("--memory", type=int, default=1024)
@@ -228,7 +230,12 @@ def main():
             kernel_file = [f"{kernel_directory}/vmlinuz"] if arguments.with_kernel else []
             ramdisk.write(build_ramdisk(kernel_directory, arguments.file + kernel_file, arguments.command))
             ramdisk.flush()
-            return boot(kernel_directory, ramdisk.name, arguments)
+            for attempt in range(1, arguments.attempts + 1):
+                status = boot(kernel_directory, ramdisk.name, arguments)
+                if status != NO_STATUS:
+                    return status
+                print(f"nested: attempt {attempt} of {arguments.attempts} ended without a status", flush=True)
+            return NO_STATUS
     except (Failure, OSError) as error:
         print(f"nested: {error}")
         return NO_STATUS
