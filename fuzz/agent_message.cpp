@@ -1,3 +1,4 @@
+// Links: bygone_spec bygone_support
 // Feeds a byte stream to the agent protocol's frame reader and both decoders. What is accepted must survive a round trip:
 // encoded again and decoded, it is the same value.
 #include <cstddef>

@@ -1,3 +1,4 @@
+// Links: bygone_chipset
 // A guest that does what it likes with the chipset's ports, the I/O APIC and a local APIC. The input is a program of accesses.
 #include <cstring>
 

@@ -1,3 +1,4 @@
+// Links: bygone_hyperv
 // A guest that does what it likes with the hypervisor: registers, hypercalls, memory, time. The input is a program of
 // small steps; nothing it does may crash, hang or write outside guest memory.
 #include <cstring>

@@ -1,3 +1,4 @@
+// Links: bygone_devices_integration
 // The integration services under any messages. Input: u8 service, then steps of {u8 flags, u16 length, message}.
 #include <algorithm>
 #include <cstddef>

@@ -1,3 +1,4 @@
+// Links: bygone_disk
 // Parent locators of both formats, and the paths in them.
 #include <cstring>
 

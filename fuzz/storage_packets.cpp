@@ -1,3 +1,4 @@
+// Links: bygone_devices_storage
 // The storage controller under any packets: commands, control operations and buffers of the guest's choice.
 // Input: steps of {u8 operation, u8 lun, u16 buffer length, u8 buffer page, u8 payload length, payload}.
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Links: bygone_disk
 // Opens bytes as a VHD image, reads, writes and trims it. The checksums of the footer and the header are put right first: a fuzzer
 // would not get past them.
 #include "disk/vhd/vhd_layout.h"

@@ -1,3 +1,4 @@
+// Links: bygone_disk
 // Opens bytes as a VHDX image, reads, writes and trims it. The checksums of headers and region tables are put right first.
 #include <cstring>
 

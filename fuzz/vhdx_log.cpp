@@ -1,3 +1,4 @@
+// Links: bygone_disk
 // Replays bytes as the log of a VHDX file. Wherever an entry starts its checksum is put right and its GUID made the header's.
 #include <algorithm>
 #include <cstring>

@@ -1,3 +1,4 @@
+// Links: bygone_vmbus
 // The control plane under any sequence of guest messages and device answers: no crash, no growth beyond its bounds.
 // Input: steps of {u8 kind, u8 length, bytes}. Kinds below 0xF0 are messages of type kind % 32; the rest are the devices' answers.
 #include <algorithm>

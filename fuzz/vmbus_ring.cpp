@@ -1,3 +1,4 @@
+// Links: bygone_vmbus
 // Reading and writing a ring whose every byte the guest has chosen. Input: u32 write index, u32 read index, ring bytes.
 #include <array>
 #include <cstddef>
