@@ -116,7 +116,8 @@ void Control::release_from_guest(OfferId id) {
   Entry& entry = found->second;
   entry.known_to_guest = false;
   entry.reopen.reset();
-  if (entry.primary) entry.revoked = true;  // subchannels are asked for anew
+  // Subchannels are asked for anew, and no later owner of the guest knows of a socket's connection.
+  if (entry.primary || (entry.offer.flags & wire::kOfferSocket) != 0) entry.revoked = true;
   if (entry.state == State::kOpen) {
     entry.state = State::kClosing;
     actions_.push_back(CloseChannel{id});

@@ -113,6 +113,8 @@ class Control {
   // State.
 
   [[nodiscard]] bool is_connected() const { return connection_.has_value(); }
+  /// The guest has asked for offers, in a version that has sockets.
+  [[nodiscard]] bool takes_sockets() const { return connection_ && connection_->offers_sent && connection_->version >= Version::k4_0; }
   [[nodiscard]] Version version() const { return connection_ ? connection_->version : Version::kNone; }
   /// The page through which guests before 2.4 pass interrupts; its second half is the guest's.
   [[nodiscard]] std::optional<std::uint64_t> interrupt_page() const;

@@ -285,6 +285,11 @@ void Server::run(const ConnectSocket& action) {
 
 void Server::set_socket_connector(SocketConnector connector) { connect_socket_ = std::move(connector); }
 
+bool Server::takes_sockets() {
+  const std::lock_guard lock(mutex_);
+  return control_.takes_sockets();
+}
+
 void Server::refuse_socket(const Guid& endpoint, const Guid& service) {
   on_control([=](Control& control) { control.refuse_socket(endpoint, service); });
 }
@@ -345,6 +350,7 @@ void Server::finish_removals() {
   std::vector<Removal> done;
   {
     const std::lock_guard lock(mutex_);
+    if (device_users_ != 0) return;
     for (auto removal = removals_.begin(); removal != removals_.end();) {
       const bool busy = std::ranges::any_of(
           ports_, [&](const auto& item) { return item.second.device == removal->device && item.second.opened; });
@@ -369,14 +375,22 @@ bool Server::wait_until_quiet() {
   return settled_.wait_for(lock, kSettleTime, [this] { return control_.is_quiet() && incoming_.load() == 0; });
 }
 
-std::vector<std::pair<Device*, EventLoop*>> Server::devices() {
-  const std::lock_guard lock(mutex_);
-  std::vector<std::pair<Device*, EventLoop*>> result;
-  for (const auto& [id, port] : ports_) {
-    const bool listed = std::ranges::any_of(result, [&](const auto& item) { return item.first == port.device; });
-    if (port.device != nullptr && !listed) result.emplace_back(port.device, port.loop);
+template <typename Work>
+void Server::for_each_device(Work work) {
+  std::vector<std::pair<Device*, EventLoop*>> devices;
+  {
+    const std::lock_guard lock(mutex_);
+    ++device_users_;
+    for (const auto& [id, port] : ports_) {
+      const bool listed = std::ranges::any_of(devices, [&](const auto& item) { return item.first == port.device; });
+      if (port.device != nullptr && !listed) devices.emplace_back(port.device, port.loop);
+    }
   }
-  return result;
+  for (const auto& [device, loop] : devices) {
+    run_on(*loop, [&, target = device] { work(*target); });
+  }
+  const std::lock_guard lock(mutex_);
+  if (--device_users_ == 0 && !removals_.empty()) control_loop_.post([this] { finish_removals(); });
 }
 
 void Server::reset() {
@@ -390,21 +404,24 @@ void Server::reset() {
     backlog_ = 0;
   });
   if (!wait_until_quiet()) log_.error("a device does not let go of its channel; the reset goes on without it");
-  for (const auto& [device, loop] : devices()) {
-    run_on(*loop, [target = device] { target->reset(); });
-  }
+  for_each_device([](Device& device) { device.reset(); });
 }
 
 Result<json> Server::save() {
   run_on(control_loop_, [] {});  // messages that came before the vCPUs stopped
   if (!wait_until_quiet()) return fail(ErrorCode::kBusy, "saving the bus: a channel does not finish opening or closing");
   json state = {{"devices", json::object()}};
-  for (const auto& [device, loop] : devices()) {
-    Result<json> saved;
-    run_on(*loop, [&, target = device] { saved = target->save(); });
-    if (!saved) return std::unexpected(std::move(saved).error().within("saving " + device->offer().name));
-    state["devices"][device->offer().name] = *std::move(saved);
-  }
+  Result<void> devices_saved;
+  for_each_device([&](Device& device) {
+    if (!devices_saved) return;
+    auto saved = device.save();
+    if (saved) {
+      state["devices"][device.offer().name] = *std::move(saved);
+    } else {
+      devices_saved = std::unexpected(std::move(saved).error().within("saving " + device.offer().name));
+    }
+  });
+  if (!devices_saved) return std::unexpected(std::move(devices_saved).error());
   Result<json> control;
   run_on(control_loop_, [&] {
     const std::lock_guard lock(mutex_);
@@ -425,14 +442,15 @@ Result<void> Server::restore(const json& state) {
   const auto saved_devices = state.find("devices");
   const auto control = state.find("control");
   if (saved_devices == state.end() || control == state.end()) return fail(ErrorCode::kCorrupt, "saved bus state is incomplete");
-  for (const auto& [device, loop] : devices()) {
-    const auto saved = saved_devices->find(device->offer().name);
-    if (saved == saved_devices->end()) continue;  // new since then
-    Result<void> restored;
-    run_on(*loop, [&, target = device] { restored = target->restore(*saved); });
-    if (!restored) return std::unexpected(std::move(restored).error().within("restoring " + device->offer().name));
-  }
   Result<void> outcome;
+  for_each_device([&](Device& device) {
+    const auto saved = saved_devices->find(device.offer().name);
+    if (!outcome || saved == saved_devices->end()) return;  // new since then
+    if (auto restored = device.restore(*saved); !restored) {
+      outcome = std::unexpected(std::move(restored).error().within("restoring " + device.offer().name));
+    }
+  });
+  if (!outcome) return outcome;
   run_on(control_loop_, [&] {
     try {
       for (const json& message : state.at("messages")) {
@@ -466,9 +484,7 @@ Result<void> Server::restore(const json& state) {
 
 json Server::inspect() {
   json result = {{"devices", json::object()}};
-  for (const auto& [device, loop] : devices()) {
-    run_on(*loop, [&, target = device] { result["devices"][target->offer().name] = target->inspect(); });
-  }
+  for_each_device([&](Device& device) { result["devices"][device.offer().name] = device.inspect(); });
   std::vector<std::pair<std::shared_ptr<OpenedChannel>, EventLoop*>> open;
   {
     const std::lock_guard lock(mutex_);

@@ -55,6 +55,8 @@ class Server {
   void set_socket_connector(SocketConnector connector);
   /// Also from loops.
   void refuse_socket(const Guid& endpoint, const Guid& service);
+  /// Whether a socket's channel that is offered now would reach the guest. Also from loops.
+  [[nodiscard]] bool takes_sockets();
 
   /// Machine reset; no vCPU runs. Returns when all devices have let go and have been reset.
   void reset();
@@ -96,7 +98,9 @@ class Server {
   template <typename Work>
   void on_control(Work work);
   [[nodiscard]] bool wait_until_quiet();
-  [[nodiscard]] std::vector<std::pair<Device*, EventLoop*>> devices();
+  /// Calls `work(device)` on its loop for each device; devices that are being removed stay until it has returned.
+  template <typename Work>
+  void for_each_device(Work work);
 
   memory::GuestMemory& memory_;
   hyperv::SynicPort& synic_;
@@ -110,6 +114,7 @@ class Server {
   Control control_;                    // guarded by mutex_
   std::map<OfferId, Port> ports_;      // guarded by mutex_
   std::vector<Removal> removals_;      // guarded by mutex_
+  std::size_t device_users_ = 0;       // guarded by mutex_; while it is not zero no device is let go
   std::deque<SendMessage> outgoing_;   // control loop only
   bool retry_armed_ = false;           // control loop only
   std::atomic<std::size_t> incoming_ = 0;  ///< messages on their way to the control loop

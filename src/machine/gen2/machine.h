@@ -59,6 +59,12 @@ struct DiskOptions {
   bool is_dvd = false;
 };
 
+/// Unix sockets by which the host's and the guest's programs connect to each other (docs/sockets.md).
+struct GuestSockets {
+  std::filesystem::path directory;          ///< empty: none
+  std::vector<std::uint32_t> ports;         ///< of the guest's, that get a socket of their own
+};
+
 struct MachineOptions {
   cpu::Engine* engine = nullptr;
   std::uint32_t processors = 1;
@@ -68,6 +74,7 @@ struct MachineOptions {
   std::variant<DirectBoot, FirmwareBoot> boot;
   SerialOptions com1, com2;
   std::vector<DiskOptions> disks;
+  GuestSockets sockets;
   std::uint64_t code_cache_bytes = 128ULL << 20;
   Log log;
 };

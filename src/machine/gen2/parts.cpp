@@ -98,7 +98,18 @@ Result<void> Machine::Parts::create_bus_devices() {
                                 static_cast<vmbus::Device*>(heartbeat.get()), static_cast<vmbus::Device*>(time_sync.get())}) {
     BYGONE_CHECK(bus->add_device(*device, *loop));
   }
-  return bus->add_device(*storage, *storage_loop);
+  BYGONE_CHECK(bus->add_device(*storage, *storage_loop));
+  return create_sockets();
+}
+
+Result<void> Machine::Parts::create_sockets() {
+  using devices::sockets::Sockets;
+  if (options.sockets.directory.empty()) return {};
+  BYGONE_ASSIGN(sockets_loop, EventLoop::create());
+  BYGONE_ASSIGN(sockets, Sockets::create({.directory = options.sockets.directory, .ports = options.sockets.ports}, *sockets_loop,
+                                         devices::sockets::SocketBus::of(*bus, *sockets_loop), log.part("sockets")));
+  bus->set_socket_connector([this](const Guid& endpoint, const Guid& service) { sockets->connect_from_guest(endpoint, service); });
+  return {};
 }
 
 Result<void> Machine::Parts::create_chipset() {

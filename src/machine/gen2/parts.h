@@ -19,6 +19,7 @@
 #include "devices/integration/services.h"
 #include "devices/keyboard/keyboard.h"
 #include "devices/mouse/mouse.h"
+#include "devices/sockets/sockets.h"
 #include "devices/storage/storage_controller.h"
 #include "devices/video/video.h"
 #include "firmware/uefi/helper_ports.h"
@@ -57,6 +58,7 @@ struct Machine::Parts {
   [[nodiscard]] Result<void> create_firmware();
   [[nodiscard]] Result<void> create_hypervisor();
   [[nodiscard]] Result<void> create_bus_devices();
+  [[nodiscard]] Result<void> create_sockets();
   void attach_devices();
 
   // Running.
@@ -107,9 +109,12 @@ struct Machine::Parts {
   std::unique_ptr<devices::integration::TimeSyncService> time_sync;
   std::unique_ptr<EventLoop> storage_loop;
   std::unique_ptr<devices::storage::StorageController> storage;
+  std::unique_ptr<EventLoop> sockets_loop;
   std::unique_ptr<vmbus::Server> bus;
+  std::unique_ptr<devices::sockets::Sockets> sockets;  // none unless asked for
 
   std::unique_ptr<Runner> runner;
+  std::thread sockets_thread;  // the sockets' loop
   std::thread storage_thread;  // the storage controller's loop
   std::thread loop_thread;     // slow devices' work and the bus's control plane
   std::thread control_thread;  // what stops processors, so that neither they nor the loops wait for themselves

@@ -139,6 +139,7 @@ nlohmann::json Machine::Parts::inspect() {
       {"power", power->inspect()},
       {"rtc", rtc->inspect()},
   };
+  if (sockets) tree["sockets"] = sockets->inspect();
   if (com1) tree["com1"] = com1->inspect();
   if (com2) tree["com2"] = com2->inspect();
   return tree;

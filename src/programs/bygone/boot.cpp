@@ -13,6 +13,7 @@
 #include "programs/bygone/commands.h"
 #include "programs/bygone/png.h"
 #include "programs/bygone/terminal_console.h"
+#include "spec/agent/protocol.h"
 #include "support/file.h"
 #include "support/size_text.h"
 
@@ -29,7 +30,8 @@ struct BootArguments {
   std::uint32_t processors = 1;
   std::string engine = "auto";
   std::vector<std::string> disks, dvds;
-  std::string com2, screenshot;
+  std::string com2, screenshot, sockets;
+  std::vector<std::uint32_t> guest_ports;
   bool verbose = false;
 };
 
@@ -96,6 +98,8 @@ Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::E
     }
   }
   BYGONE_ASSIGN(options.com2, parse_serial(arguments.com2));
+  options.sockets = {arguments.sockets, arguments.guest_ports};
+  if (!arguments.sockets.empty()) options.sockets.ports.push_back(spec::agent::kVsockPort);
   return options;
 }
 
@@ -172,6 +176,12 @@ void add_boot_command(CLI::App& root, CommandContext& context) {
   command->add_option("--disk", arguments->disks, "A disk image; may be repeated")->type_name("FILE");
   command->add_option("--dvd", arguments->dvds, "A DVD image; may be repeated")->type_name("FILE");
   command->add_option("--com2", arguments->com2, "The second serial port: none, null, pty, file:PATH or socket:PATH")->type_name("PORT");
+  auto* sockets = command->add_option("--sockets", arguments->sockets,
+                                      "Connect programs here and in the guest through Unix sockets in this directory");
+  sockets->type_name("DIR");
+  command->add_option("--guest-port", arguments->guest_ports, "A port of the guest's that gets a socket of its own; may be repeated")
+      ->needs(sockets)
+      ->type_name("PORT");
   command->add_option("--screenshot", arguments->screenshot, "Write the screen to FILE (PNG) at each signal USR1 and at the end")
       ->type_name("FILE");
   command->add_flag("--verbose", arguments->verbose, "Say more on standard error");
