@@ -124,7 +124,9 @@ void Sockets::start_to_host(const Guid& endpoint, const Guid& service) {
   const auto connect = [&]() -> Result<void> {
     if (!has_room()) return fail(ErrorCode::kExhausted, "there are {} connections", kMaximumConnections);
     auto socket = connect_to(options_.directory / ("host-" + service_text(service)));
-    if (!socket && socket.error().code == ErrorCode::kNotFound) socket = connect_to(options_.directory / ("host-" + service.text()));
+    if (!socket && socket.error().code == ErrorCode::kNotFound) {
+      if (auto by_guid = connect_to(options_.directory / ("host-" + service.text()))) socket = std::move(by_guid);
+    }
     if (!socket) return std::unexpected(std::move(socket).error());
     ConnectionOptions options;
     options.direction = Direction::kToHost;
