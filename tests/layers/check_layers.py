@@ -8,7 +8,7 @@ import pathlib
 import re
 import sys
 
-ROOMS = ["support", "spec", "disk", "memory", "cpu", "hyperv", "chipset", "vmbus", "devices", "firmware",
+ROOMS = ["support", "spec", "disk", "network", "memory", "cpu", "hyperv", "chipset", "vmbus", "devices", "firmware",
          "machine", "library", "service", "seamless", "programs"]
 # Rooms whose direct subfolders must not know each other.
 SIBLINGS = {"devices", "cpu"}

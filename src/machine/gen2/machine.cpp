@@ -28,6 +28,7 @@ Machine::~Machine() {
   if (parts_->control_thread.joinable()) parts_->control_thread.join();
   parts_->runner->stop();
   parts_->timers.pause();
+  for (const auto& network : parts_->networks) network->stop();
   for (auto [thread, loop] : {std::pair{&parts_->sockets_thread, parts_->sockets_loop.get()},
                               std::pair{&parts_->storage_thread, parts_->storage_loop.get()},
                               std::pair{&parts_->loop_thread, parts_->loop.get()}}) {
@@ -41,6 +42,7 @@ Result<void> Machine::start() {
   BYGONE_CHECK(parts_->load_boot_state());
   if (parts_->sockets) parts_->sockets_thread = std::thread([this] { parts_->sockets_loop->run(); });
   parts_->storage_thread = std::thread([this] { parts_->storage_loop->run(); });
+  for (const auto& network : parts_->networks) network->start();
   parts_->loop_thread = std::thread([this] { parts_->loop->run(); });
   parts_->control_thread = std::thread([this] { parts_->serve_control(); });
   parts_->runner->start();

@@ -23,6 +23,7 @@
 #include "disk/block_device.h"
 #include "firmware/entry_state.h"
 #include "machine/gen2/memory_map.h"
+#include "machine/gen2/network_part.h"
 #include "support/log.h"
 #include "support/result.h"
 
@@ -75,6 +76,7 @@ struct MachineOptions {
   SerialOptions com1, com2;
   std::vector<DiskOptions> disks;
   GuestSockets sockets;
+  std::vector<NetworkOptions> networks;  ///< one adapter each, at most kMaximumNetworks
   std::uint64_t code_cache_bytes = 128ULL << 20;
   Log log;
 };

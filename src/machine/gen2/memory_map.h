@@ -48,6 +48,12 @@ inline constexpr std::uint16_t kPowerPorts = 0x400, kPowerPortCount = 0x37;
 /// Which device the first SCSI controller is to the guest; drive letters and boot entries hang on it.
 inline constexpr Guid kScsiInstance = make_guid(0xbc6b9a1e, 0x5b33, 0x4f0c, {0x9c, 0x55, 0x6e, 0x70, 0x1d, 0x62, 0x7a, 0x01});
 
+/// The same for network adapter `index`: guests keep its settings under this.
+[[nodiscard]] constexpr Guid network_instance(std::size_t index) {
+  return make_guid(0x8d0e4b57, 0x1f6a, 0x47c9, {0xa3, 0x1e, 0x2c, 0x64, 0x90, 0xb8, 0x5d, static_cast<std::uint8_t>(index + 1)});
+}
+inline constexpr std::size_t kMaximumNetworks = 8;  // as on Hyper-V
+
 // I/O APIC inputs.
 inline constexpr std::uint8_t kCom2Interrupt = 3, kCom1Interrupt = 4, kRtcInterrupt = 8, kSciInterrupt = 9;
 

@@ -99,6 +99,7 @@ Result<void> Machine::Parts::create_bus_devices() {
     BYGONE_CHECK(bus->add_device(*device, *loop));
   }
   BYGONE_CHECK(bus->add_device(*storage, *storage_loop));
+  BYGONE_CHECK(create_networks());
   return create_sockets();
 }
 
@@ -109,6 +110,19 @@ Result<void> Machine::Parts::create_sockets() {
   BYGONE_ASSIGN(sockets, Sockets::create({.directory = options.sockets.directory, .ports = options.sockets.ports}, *sockets_loop,
                                          devices::sockets::SocketBus::of(*bus, *sockets_loop), log.part("sockets")));
   bus->set_socket_connector([this](const Guid& endpoint, const Guid& service) { sockets->connect_from_guest(endpoint, service); });
+  return {};
+}
+
+Result<void> Machine::Parts::create_networks() {
+  if (options.networks.size() > kMaximumNetworks) {
+    return fail(ErrorCode::kInvalidArgument, "{} network adapters are too many; a machine takes {}", options.networks.size(),
+                kMaximumNetworks);
+  }
+  for (std::size_t index = 0; NetworkOptions& network : options.networks) {
+    BYGONE_ASSIGN(auto part, NetworkPart::create(std::move(network), index++, log));
+    networks.push_back(std::move(part));
+    BYGONE_CHECK(bus->add_device(networks.back()->adapter(), networks.back()->loop()));
+  }
   return {};
 }
 

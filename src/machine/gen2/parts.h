@@ -59,6 +59,7 @@ struct Machine::Parts {
   [[nodiscard]] Result<void> create_hypervisor();
   [[nodiscard]] Result<void> create_bus_devices();
   [[nodiscard]] Result<void> create_sockets();
+  [[nodiscard]] Result<void> create_networks();
   void attach_devices();
 
   // Running.
@@ -110,6 +111,7 @@ struct Machine::Parts {
   std::unique_ptr<EventLoop> storage_loop;
   std::unique_ptr<devices::storage::StorageController> storage;
   std::unique_ptr<EventLoop> sockets_loop;
+  std::vector<std::unique_ptr<NetworkPart>> networks;
   std::unique_ptr<vmbus::Server> bus;
   std::unique_ptr<devices::sockets::Sockets> sockets;  // none unless asked for
 

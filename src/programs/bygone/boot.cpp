@@ -11,6 +11,7 @@
 #include "machine/engine_choice.h"
 #include "machine/gen2/machine.h"
 #include "programs/bygone/commands.h"
+#include "programs/bygone/network_argument.h"
 #include "programs/bygone/png.h"
 #include "programs/bygone/terminal_console.h"
 #include "spec/agent/protocol.h"
@@ -29,7 +30,7 @@ struct BootArguments {
   std::string memory = "1G";
   std::uint32_t processors = 1;
   std::string engine = "auto";
-  std::vector<std::string> disks, dvds;
+  std::vector<std::string> disks, dvds, networks;
   std::string com2, screenshot, sockets;
   std::vector<std::uint32_t> guest_ports;
   bool verbose = false;
@@ -97,6 +98,7 @@ Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::E
       options.disks.push_back({std::move(device), open.read_only});
     }
   }
+  BYGONE_ASSIGN(options.networks, parse_networks(arguments.networks));
   BYGONE_ASSIGN(options.com2, parse_serial(arguments.com2));
   options.sockets = {arguments.sockets, arguments.guest_ports};
   if (!arguments.sockets.empty()) options.sockets.ports.push_back(spec::agent::kVsockPort);
@@ -175,6 +177,10 @@ void add_boot_command(CLI::App& root, CommandContext& context) {
       ->capture_default_str();
   command->add_option("--disk", arguments->disks, "A disk image; may be repeated")->type_name("FILE");
   command->add_option("--dvd", arguments->dvds, "A DVD image; may be repeated")->type_name("FILE");
+  command->add_option("--network", arguments->networks,
+                      "A network adapter: nat, tap:NAME, fd:NUMBER, unplugged or none (default nat), then ,forward=tcp:HOSTPORT:GUESTPORT "
+                      ",mac=ADDRESS ,capture=FILE; may be repeated")
+      ->type_name("NETWORK");
   command->add_option("--com2", arguments->com2, "The second serial port: none, null, pty, file:PATH or socket:PATH")->type_name("PORT");
   auto* sockets = command->add_option("--sockets", arguments->sockets,
                                       "Connect programs here and in the guest through Unix sockets in this directory");
@@ -190,6 +196,7 @@ void add_boot_command(CLI::App& root, CommandContext& context) {
                            "--append \"console=ttyS0\""},
                           {"Start an installed disk through UEFI", "bygone boot --disk debian.vhdx --memory 2G --cpus 2"},
                           {"Start a program of one's own on the bare machine", "bygone boot --efi hello.efi"},
+                          {"Reach the guest's SSH server at port 2222 of this host", "bygone boot --disk debian.vhdx --network nat,forward=tcp:2222:22"},
                           {"Leave the console", "press Ctrl-A, then x"}});
   command->callback([arguments, &context] { context.finish(boot(*arguments, context)); });
 }
