@@ -143,6 +143,12 @@ bool wants_alignment(const ZydisDecodedInstruction& instruction, std::uint16_t n
   }
 }
 
+bool is_vector_conversion(const ZydisDecodedInstruction& instruction) {
+  const ZydisISAExt extension = instruction.meta.isa_ext;
+  return instruction.meta.category == ZYDIS_CATEGORY_CONVERT &&
+         (extension == ZYDIS_ISA_EXT_SSE || extension == ZYDIS_ISA_EXT_SSE2 || extension == ZYDIS_ISA_EXT_AVX);
+}
+
 std::uint16_t native_flags(const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands) {
   std::uint16_t native = 0;
   bool vector = false;
@@ -167,6 +173,8 @@ std::uint16_t native_flags(const ZydisDecodedInstruction& instruction, const Zyd
   if (instruction.mnemonic == ZYDIS_MNEMONIC_EMMS) native |= kNativeMmx;
   if (vector) native |= vex ? kNativeAvx : kNativeSse;
   const ZydisInstructionCategory category = instruction.meta.category;
+  // A conversion from memory to a general or MMX register has no vector operand and yet rounds as MXCSR says.
+  if (is_vector_conversion(instruction)) native |= kNativeFloat | (vex ? kNativeAvx : kNativeSse);
   if (vector && category != ZYDIS_CATEGORY_DATAXFER && category != ZYDIS_CATEGORY_LOGICAL && category != ZYDIS_CATEGORY_LOGICAL_FP) {
     native |= kNativeFloat;
   }
@@ -257,7 +265,8 @@ bool is_64_by_default(const ZydisDecodedInstruction& instruction) {
 std::uint8_t operand_bytes(const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands, std::uint32_t width) {
   if (is_64_by_default(instruction)) {
     const bool narrow = (instruction.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE) != 0;
-    if (width == kModeCode64) return narrow ? 2 : 8;
+    // REX.W takes precedence over the prefix.
+    if (width == kModeCode64) return narrow && instruction.operand_width == 16 ? 2 : 8;
     return (width == kModeCode32) != narrow ? 4 : 2;
   }
   const ZydisInstructionCategory category = instruction.meta.category;

@@ -158,6 +158,8 @@ std::optional<std::string> encode(const ZydisDecodedInstruction& instruction, co
   std::array<std::uint8_t, ZYDIS_MAX_INSTRUCTION_LENGTH> bytes;
   ZyanUSize length = bytes.size();
   if (!ZYAN_SUCCESS(ZydisEncoderEncodeInstruction(&request, bytes.data(), &length))) return std::nullopt;
+  // The encoder takes XCHG EAX, EAX for a no-operation, but it clears RAX's upper half.
+  if (instruction.mnemonic == ZYDIS_MNEMONIC_XCHG && length == 1 && bytes[0] == 0x90) return "\x87\xC0";
   return std::string(reinterpret_cast<const char*>(bytes.data()), length);
 }
 

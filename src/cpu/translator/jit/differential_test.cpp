@@ -1,355 +1,286 @@
-// Random instruction sequences, run by the translator and natively on this host; the whole state is compared.
+// Random instruction sequences, run by the interpreter, by both tiers together, and natively on this host; the whole state is
+// compared. 64-bit code, and compatibility-mode code with flat and with other data segments.
 //
-// Guest linear addresses equal host addresses, so that the same bytes mean the same natively. Where the translator leaves (a
-// fault, an instruction for the interpreter), the host runs only what comes before, which checks that the state is exact there.
+// Guest linear addresses equal host addresses, so that the same bytes mean the same natively. A sequence ends where the guest
+// faults (HLT stands behind it); the host runs only what comes before, which checks that the state is exact there.
+//
+// For nights: BYGONE_DIFFERENTIAL_SECONDS=3600 makes each test go on with new seeds for so long; BYGONE_DIFFERENTIAL_SEED starts
+// elsewhere. A failure names its seed.
 #include <gtest/gtest.h>
-#include <signal.h>
 
-#include <csetjmp>
-#include <random>
+#include <chrono>
+#include <cstdlib>
 #include <string>
 
-#include "cpu/translator/jit/assembler.h"
-#include "cpu/translator/jit/instruction.h"
-#include "cpu/translator/jit/test_machine.h"
+#include "cpu/translator/core.h"
+#include "cpu/translator/cpuid_model.h"
+#include "cpu/translator/jit/differential_native.h"
+#include "cpu/translator/jit/differential_sequence.h"
+#include "cpu/translator/jit/tier.h"
+#include "memory/guest_memory.h"
 
 namespace bygone::cpu::translator::jit {
 namespace {
 
-using namespace Xbyak::util;
+constexpr std::uint64_t kRamBytes = 16U << 20;
+constexpr std::uint64_t kTables = 0x10'0000;
 
-constexpr std::uint64_t kCodeAddress = 0x2040'0000;
-constexpr std::uint64_t kDataAddress = 0x2080'0000;
-constexpr std::uint64_t kDataBytes = 0x10000;
-constexpr std::uint32_t kPointers = 1U << 3 | 1U << 6 | 1U << 11 | 1U << 13;  // rbx rsi r11 r13
-constexpr unsigned kIndex = 14;
+enum class Tiers : std::uint8_t { kInterpreter, kBoth };
 
-struct NativeFrame {
-  std::uint64_t gpr[16];
-  std::uint64_t rflags;
-  std::uint64_t host_stack;
-  std::uint64_t entry;
-  alignas(64) VectorState vector;
-};
-
-void* map_at(std::uint64_t address, std::size_t bytes, int protection) {
-  void* place = ::mmap(reinterpret_cast<void*>(address), bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-  if (place == MAP_FAILED) throw std::runtime_error("the test's address range is taken");
-  return place;
-}
-
-/// Runs bytes at kCodeAddress natively on a state.
-class NativeRunner {
+/// A user program's processor over 16 MiB of RAM that repeat through linear 0 to 1 GiB.
+class GuestRunner {
  public:
-  explicit NativeRunner(bool avx, bool avx512) {
-    code_ = static_cast<std::uint8_t*>(map_at(kCodeAddress, 4096 * 4, PROT_READ | PROT_WRITE | PROT_EXEC));
-    data_ = static_cast<std::uint8_t*>(map_at(kDataAddress - 0x1000, kDataBytes + 0x2000, PROT_READ | PROT_WRITE)) + 0x1000;
-    frame_ = std::make_unique<NativeFrame>();
-    emit(avx, avx512);
+  GuestRunner(unsigned bits, Tiers tiers) : cpuid_(host_model()) {
+    if (!ram_.add_ram({0}, kRamBytes)) throw std::runtime_error("no RAM");
+    physical_ = std::make_unique<PhysicalMemory>(ram_);
+    pages_ = std::make_unique<CodePages>(physical_->ram_pages());
+    core_ = std::make_unique<Core>(VpIndex{0}, Shared{physical_.get(), pages_.get(), &cpuid_, nullptr, 1'000'000'000});
+    VcpuBlock& block = core_->block();
+    pages_->add_processor(block);
+    set_up_tables();
+    block.cr0 = 0x8005'0033;
+    block.cr4 = 0x0004'0620;
+    block.cr3 = kTables;
+    block.efer = 0xD01;
+    block.xcr0 = cpuid_.query(0xD, 0).eax;
+    block.cpl = 3;
+    block.idt = block.gdt = {0, 0};
+    for (Segment& segment : block.segments) segment = {0, 0xFFFF'FFFF, 0x2B, 0xC0F3};
+    block.segments[1].attributes = bits == 64 ? 0xA0FB : 0xC0FB;
+    mmu::update_mode(block);
+    if (tiers == Tiers::kBoth) {
+      auto tier = Tier::create(block, {.code_cache_bytes = 8U << 20, .threshold = 0});
+      if (!tier) throw std::runtime_error(tier.error().text());
+      pages_->add_listener(**tier);
+      core_->set_tier1(std::move(*tier));
+    }
   }
-  ~NativeRunner() {
-    ::munmap(code_, 4096 * 4);
-    ::munmap(data_ - 0x1000, kDataBytes + 0x2000);
-  }
-  NativeRunner(const NativeRunner&) = delete;
-  NativeRunner& operator=(const NativeRunner&) = delete;
 
-  [[nodiscard]] std::uint8_t* data() { return data_; }
-  [[nodiscard]] NativeFrame& frame() { return *frame_; }
-  void run(std::span<const std::uint8_t> bytes) {
-    std::memcpy(code_, bytes.data(), bytes.size());
-    std::uint8_t* behind = code_ + bytes.size();
-    const std::uint8_t jump[] = {0xFF, 0x25, 0, 0, 0, 0};  // jmp [rip]
-    std::memcpy(behind, jump, 6);
-    std::memcpy(behind + 6, &out_, 8);
-    enter_();
+  VcpuBlock& block() { return core_->block(); }
+  [[nodiscard]] std::uint8_t* host(std::uint64_t linear) { return physical_->find(linear % kRamBytes).host; }
+
+  /// Runs the code until it faults; returns where, as bytes from its start.
+  std::uint64_t run(std::span<const std::uint8_t> code) {
+    std::memcpy(host(kNativeCode), code.data(), code.size());
+    host(kNativeCode)[code.size()] = 0xF4;
+    (void)pages_->wrote(nullptr, kNativeCode % kRamBytes >> 12, 0, 4095);
+    block().rip = kNativeCode;
+    block().activity = 0;
+    block().attention = 0;
+    mmu::update_mode(block());
+    core_->forget_fetch();
+    core_->run_until_exit();
+    EXPECT_TRUE(std::holds_alternative<ShutdownExit>(core_->exit()));
+    return block().rip - kNativeCode;
   }
 
  private:
-  void emit(bool avx, bool avx512) {
-    const auto base = reinterpret_cast<std::uint64_t>(frame_.get());
-    const auto field = [&](std::size_t offset) { return ptr[r11 + static_cast<int>(offset)]; };
-    const auto zmm = [&](int i) { return field(offsetof(NativeFrame, vector) + 64U * static_cast<unsigned>(i)); };
-    const auto mask = [&](int i) { return field(offsetof(NativeFrame, vector) + offsetof(VectorState, opmask) + 8U * static_cast<unsigned>(i)); };
-    const std::size_t x87 = offsetof(NativeFrame, vector) + offsetof(VectorState, x87);
-    const std::size_t mxcsr = offsetof(NativeFrame, vector) + offsetof(VectorState, mxcsr);
-    auto& c = generator_;
-    for (const auto& reg : {rbx, rbp, r12, r13, r14, r15}) c.push(reg);
-    c.mov(r11, base);
-    c.mov(field(offsetof(NativeFrame, host_stack)), rsp);
-    c.fxrstor64(field(x87));
-    c.ldmxcsr(field(mxcsr));
-    for (int i = 0; i < (avx512 ? 32 : 16); ++i) {
-      if (avx512) c.vmovdqu64(Xbyak::Zmm(i), zmm(i));
-      else if (avx) c.vmovdqu(Xbyak::Ymm(i), zmm(i));
-      else c.movups(Xbyak::Xmm(i), zmm(i));
+  void set_up_tables() {
+    const auto put = [&](std::uint64_t at, std::uint64_t value) { std::memcpy(host(at), &value, 8); };
+    put(kTables, (kTables + 0x1000) | 7);
+    put(kTables + 0x1000, (kTables + 0x2000) | 7);
+    for (std::uint64_t i = 0; i < 512; ++i) {
+      const std::uint64_t table = kTables + 0x3000 + i * 0x1000;
+      put(kTables + 0x2000 + i * 8, table | 7);
+      for (std::uint64_t j = 0; j < 512; ++j) put(table + j * 8, (((i << 21) + (j << 12)) % kRamBytes) | 7);
     }
-    for (int i = 0; avx512 && i < 8; ++i) c.kmovq(Xbyak::Opmask(i), mask(i));
-    c.push(qword[r11 + offsetof(NativeFrame, rflags)]);
-    c.popf();
-    for (int i = 0; i < 16; ++i) {
-      if (i != 11) c.mov(Xbyak::Reg64(i), field(8U * static_cast<unsigned>(i)));
-    }
-    c.mov(r11, field(88));
-    c.jmp(ptr[rip + entry_]);
-    c.align(8);
-    c.L(entry_);
-    c.dq(kCodeAddress);
-    Xbyak::Label saved;
-    out_ = reinterpret_cast<std::uint64_t>(c.getCurr());
-    c.mov(ptr[rip + saved], r11);
-    c.mov(r11, base);
-    for (int i = 0; i < 16; ++i) {
-      if (i != 11) c.mov(field(8U * static_cast<unsigned>(i)), Xbyak::Reg64(i));
-    }
-    c.mov(rax, ptr[rip + saved]);
-    c.mov(field(88), rax);
-    c.mov(rsp, field(offsetof(NativeFrame, host_stack)));
-    c.pushf();
-    c.pop(qword[r11 + offsetof(NativeFrame, rflags)]);
-    c.db(0x49), c.db(0x0F), c.db(0xAE), c.db(0x83), c.dd(static_cast<std::uint32_t>(x87));  // fxsave64 [r11 + x87]
-    c.stmxcsr(field(mxcsr));
-    for (int i = 0; i < (avx512 ? 32 : 16); ++i) {
-      if (avx512) c.vmovdqu64(zmm(i), Xbyak::Zmm(i));
-      else if (avx) c.vmovdqu(zmm(i), Xbyak::Ymm(i));
-      else c.movups(zmm(i), Xbyak::Xmm(i));
-    }
-    for (int i = 0; avx512 && i < 8; ++i) c.kmovq(mask(i), Xbyak::Opmask(i));
-    if (avx) c.vzeroupper();
-    c.fninit();
-    c.cld();
-    c.push(0x1F80);
-    c.ldmxcsr(ptr[rsp]);
-    c.pop(rax);
-    for (const auto& reg : {r15, r14, r13, r12, rbp, rbx}) c.pop(reg);
-    c.ret();
-    c.align(8);
-    c.L(saved);
-    c.dq(0);
-    c.ready();
-    enter_ = c.getCode<void (*)()>();
   }
 
-  Xbyak::CodeGenerator generator_{16384};
-  Xbyak::Label entry_;
-  std::uint8_t* code_ = nullptr;
-  std::uint8_t* data_ = nullptr;
-  std::uint64_t out_ = 0;
-  void (*enter_)() = nullptr;
-  std::unique_ptr<NativeFrame> frame_;
+  memory::GuestMemory ram_;
+  std::unique_ptr<PhysicalMemory> physical_;
+  std::unique_ptr<CodePages> pages_;
+  CpuidTable cpuid_;
+  std::unique_ptr<Core> core_;
 };
 
-class Fuzzer {
- public:
-  Fuzzer(std::uint64_t seed, ModeKey mode) : random_(seed), mode_(mode) {}
-
-  std::uint64_t word() { return random_(); }
-  std::uint32_t below(std::uint32_t bound) { return static_cast<std::uint32_t>(random_() % bound); }
-
-  /// Appends an instruction that the translator takes and that keeps the pointers; its decoding is in `last`.
-  /// Does not read flags that are undefined at this place.
-  void append(std::vector<std::uint8_t>& code, std::uint32_t undefined) {
-    for (;;) {
-      std::array<std::uint8_t, 16> bytes = candidate();
-      if (!decoder_.decode(mode_, bytes, kCodeAddress + code.size(), last) || !is_fit(last) || (last.flags_read & undefined) != 0) continue;
-      code.insert(code.end(), bytes.begin(), bytes.begin() + last.zydis.length);
-      return;
-    }
-  }
-  Instruction last;
-
- private:
-  std::array<std::uint8_t, 16> candidate() {
-    std::array<std::uint8_t, 16> bytes;
-    for (auto& byte : bytes) byte = static_cast<std::uint8_t>(random_());
-    std::size_t at = 0;
-    const std::uint32_t shape = below(10);
-    if (shape < 6) {
-      if (below(4) == 0) bytes[at++] = std::array<std::uint8_t, 4>{0x66, 0xF2, 0xF3, 0xF0}[below(4)];
-      if (below(2) == 0) bytes[at++] = static_cast<std::uint8_t>(0x40 | below(16));
-      if (shape < 3) {
-        ++at;  // a one-byte opcode
-      } else {
-        bytes[at++] = 0x0F;
-        if (shape == 5) bytes[at++] = below(2) == 0 ? 0x38 : 0x3A;
-        ++at;
-      }
-    } else if (shape < 9) {
-      bytes[at++] = 0xC4;
-      bytes[at] = static_cast<std::uint8_t>((bytes[at] & 0xE0) | (1 + below(3)));
-      at += 3;
-    } else {
-      bytes[at++] = 0x62;
-      bytes[at] = static_cast<std::uint8_t>((bytes[at] & 0xF0) | (1 + below(3)));
-      bytes[at + 1] |= 4;
-      at += 4;
-    }
-    // ModRM, SIB and a short displacement.
-    if (below(2) == 0) {
-      bytes[at] |= 0xC0;
-    } else {
-      bytes[at] = static_cast<std::uint8_t>((bytes[at] & 0x3F) | (below(2) << 6));
-    }
-    return bytes;
-  }
-
-  bool is_fit(const Instruction& in) {
-    switch (in.kind) {
-      case Kind::kPlain: case Kind::kMemory: case Kind::kLea: case Kind::kBitTest: case Kind::kPush: case Kind::kPop:
-      case Kind::kNothing: case Kind::kPushFlags: case Kind::kDirection:
-        break;
-      default:
-        return false;
-    }
-    switch (in.zydis.mnemonic) {
-      case ZYDIS_MNEMONIC_RDRAND: case ZYDIS_MNEMONIC_RDSEED: case ZYDIS_MNEMONIC_STD: case ZYDIS_MNEMONIC_PUSHFQ:
-        return false;  // not the same twice; the interrupt flag differs
-      default:
-        break;
-    }
-    if (in.kind == Kind::kNothing && below(20) != 0) return false;
-    if (in.kind == Kind::kBitTest && gpr_number(in.operands[1].reg.value) != static_cast<int>(kIndex)) return false;
-    for (std::uint8_t i = 0; i < in.zydis.operand_count; ++i) {
-      const ZydisDecodedOperand& operand = in.operands[i];
-      if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER) {
-        const int number = gpr_number(operand.reg.value);
-        const bool is_written = (operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
-        if (number < 0 || !is_written) continue;
-        if ((kPointers >> number & 1) != 0 || number == static_cast<int>(kIndex)) return false;
-        if (number == 4 && operand.visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT) return false;
-        if (number == 4 && in.kind != Kind::kPush && in.kind != Kind::kPop) return false;
-      } else if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY && operand.visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT &&
-                 in.kind != Kind::kLea && in.kind != Kind::kNothing) {
-        const int base = gpr_number(operand.mem.base);
-        if (base < 0 || (base != 4 && (kPointers >> base & 1) == 0)) return false;
-        if (operand.mem.index != ZYDIS_REGISTER_NONE && operand.mem.index != ZYDIS_REGISTER_R14) return false;
-        if (operand.mem.segment == ZYDIS_REGISTER_FS || operand.mem.segment == ZYDIS_REGISTER_GS) return false;
-        if (in.zydis.address_width != 64 || operand.mem.disp.value > 0x900 || operand.mem.disp.value < -0x900) return false;
-      }
-    }
-    return true;
-  }
-
-  std::mt19937_64 random_;
-  ModeKey mode_;
-  Decoder decoder_;
+struct Setting {
+  unsigned bits = 64;
+  bool flat = true;
 };
 
 class Comparison {
  public:
-  Comparison()
-      : machine_(64, true), avx_((machine_.block().mode & kModeAvx) != 0), avx512_((machine_.block().mode & kModeAvx512) != 0),
-        native_(avx_, avx512_), fuzzer_(1, ModeKey{machine_.block().mode | kTlbUser << ModeKey::kContextShift}) {}
+  explicit Comparison(Setting setting)
+      : setting_(setting), interpreter_(setting.bits, Tiers::kInterpreter), both_(setting.bits, Tiers::kBoth),
+        avx_((both_.block().mode & kModeAvx) != 0), avx512_((both_.block().mode & kModeAvx512) != 0),
+        native_(setting.bits, avx_, avx512_) {}
 
   void run(std::uint64_t seed, int rounds) {
-    fuzzer_ = Fuzzer(seed, ModeKey{machine_.block().mode | kTlbUser << ModeKey::kContextShift});
-    for (int i = 0; i < rounds && !testing::Test::HasFailure(); ++i) run_one();
-    EXPECT_GT(completed_ * 10, rounds * 6) << "too many sequences were left early";
+    SequenceMaker maker(seed, ModeKey{both_.block().mode | kTlbUser << ModeKey::kContextShift}, setting_.flat);
+    completed_ = 0;
+    for (int i = 0; i < rounds && !testing::Test::HasFailure(); ++i) run_one(maker);
+    EXPECT_GT(completed_ * 10, rounds * 5) << "too many sequences were left early";
+    if (testing::Test::HasFailure()) ADD_FAILURE() << "seed " << seed;
+  }
+
+  /// As long as the environment asks for.
+  void run_for_a_night(std::uint64_t first_seed) {
+    const char* seconds = std::getenv("BYGONE_DIFFERENTIAL_SECONDS");
+    if (seconds == nullptr) return;
+    const char* seed_text = std::getenv("BYGONE_DIFFERENTIAL_SEED");
+    std::uint64_t seed = first_seed + (seed_text == nullptr ? 0 : std::strtoull(seed_text, nullptr, 10));
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(std::atol(seconds));
+    std::uint64_t count = 0;
+    for (; std::chrono::steady_clock::now() < end && !testing::Test::HasFailure(); ++count) run(++seed, 2000);
+    fmt::print("{} sequences\n", count * 2000);
   }
 
  private:
-  void run_one() {
-    std::vector<std::uint8_t> code;
-    std::vector<std::uint32_t> ends;
-    std::uint32_t unclear = 0;
-    const std::uint32_t count = 1 + fuzzer_.below(8);
-    std::string text;
-    for (std::uint32_t i = 0; i < count; ++i) {
-      fuzzer_.append(code, unclear);
-      const Instruction& in = fuzzer_.last;
-      if (in.zydis.cpu_flags != nullptr) {
-        unclear = (unclear & ~in.flags_written) | (in.zydis.cpu_flags->undefined & kArithmeticFlags);
-      }
-      ends.push_back(static_cast<std::uint32_t>(code.size()));
-      text += fmt::format("{:02x} ({})\n", fmt::join(std::span(in.bytes).first(in.zydis.length), " "),
-                          ZydisMnemonicGetString(in.zydis.mnemonic));
-    }
-    prepare();
-    std::vector<std::uint8_t> with_end = code;
-    with_end.push_back(0xF4);
-    const std::uint64_t physical = kCodeAddress % TestMachine::kRamBytes;
-    machine_.load(physical, with_end);
-    (void)machine_.pages().wrote(nullptr, physical >> 12, 0, 4095);
-    machine_.block().attention = 0;
-    const Tier1Result result = machine_.run(kCodeAddress);
-    ASSERT_NE(result, Tier1Result::kAttention);
-    const std::uint64_t stopped = machine_.block().rip - kCodeAddress;
-    std::uint32_t flags_mask = kArithmeticFlags;
-    if (stopped != code.size()) {
-      std::size_t at = 0;
-      while (at < ends.size() && ends[at] != stopped) ++at;
-      ASSERT_TRUE(stopped == 0 || at < ends.size()) << "left at " << stopped << "\n" << text;
-      // Flags that the instruction left at, or one behind it, overwrites are not kept for a way out.
-      flags_mask = 0;
-    } else {
+  void run_one(SequenceMaker& maker) {
+    const Sequence sequence = maker.make();
+    make_state(maker, sequence);
+    set(interpreter_);
+    const std::uint64_t stopped = interpreter_.run(sequence.code);
+    set(both_);
+    const std::uint64_t stopped_both = both_.run(sequence.code);
+    EXPECT_EQ(stopped, stopped_both) << "the tiers end at different places\n" << sequence.text;
+    std::uint32_t flags_mask = 0;  // what comes behind the fault may overwrite the flags: then they are not kept
+    if (stopped == sequence.code.size()) {
       ++completed_;
-      flags_mask &= ~unclear;
+      flags_mask = kArithmeticFlags & ~sequence.unclear_at(stopped);
     }
-    native_.run(std::span(code).first(stopped));
-    compare(text, flags_mask);
+    std::memcpy(native_.data(), data_.data(), kNativeDataBytes);
+    native_.frame().vector = state_.vector;
+    std::memcpy(native_.frame().gpr, state_.gpr, sizeof state_.gpr);
+    native_.frame().rflags = state_.rflags;
+    if (stopped > sequence.code.size()) return;
+    native_.run(std::span(sequence.code).first(stopped));
+    compare("interpreter", interpreter_, sequence, kArithmeticFlags & ~sequence.unclear_at(stopped));
+    compare("translator", both_, sequence, flags_mask);
   }
 
-  void prepare() {
-    VcpuBlock& block = machine_.block();
-    NativeFrame& frame = native_.frame();
+  void make_state(SequenceMaker& maker, const Sequence& sequence) {
+    std::uint32_t base = 0;
+    if (setting_.bits == 32) make_segment(maker, base);
     for (unsigned i = 0; i < 16; ++i) {
-      std::uint64_t value = fuzzer_.word();
-      if (fuzzer_.below(4) == 0) value = static_cast<std::uint64_t>(static_cast<std::int64_t>(fuzzer_.below(16)) - 8);
-      if ((kPointers >> i & 1) != 0 || i == 4) value = kDataAddress + 0x1000 * (1 + fuzzer_.below(8)) + (fuzzer_.below(3) == 0 ? 0xFF8 : fuzzer_.below(4096) & ~63U);
-      if (i == kIndex) value = static_cast<std::uint64_t>(static_cast<std::int64_t>(fuzzer_.below(17)) - 8);
-      block.gpr[i] = frame.gpr[i] = value;
+      std::uint64_t value = maker.word();
+      if (maker.below(4) == 0) value = static_cast<std::uint64_t>(static_cast<std::int64_t>(maker.below(16)) - 8);
+      if ((kPointers >> i & 1) != 0 || i == 4) {
+        value = kNativeData + 0x1000 * (1 + maker.below(8)) + (maker.below(3) == 0 ? 0xFF8 : maker.below(4096) & ~63U);
+        if (i != 4 && i != 7) value = static_cast<std::uint32_t>(value - base);
+      }
+      if (i == maker.index_register()) value = static_cast<std::uint64_t>(static_cast<std::int64_t>(maker.below(17)) - 8);
+      if (i == 1 && sequence.repeats) value = maker.below(200);
+      if (setting_.bits == 32 && i < 8) value &= 0xFFFF'FFFF;
+      state_.gpr[i] = value;
     }
-    block.rflags = frame.rflags = 0x202 | (fuzzer_.word() & kArithmeticFlags);
-    VectorState& vector = block.vector;
+    state_.rflags = 0x202 | (maker.word() & kArithmeticFlags) | (maker.below(8) == 0 ? 0x400U : 0U);
+    make_vectors(maker, sequence);
+    for (std::size_t i = 0; i < kNativeDataBytes; i += 8) {
+      const std::uint64_t value = maker.word();
+      std::memcpy(data_.data() + i, &value, 8);
+    }
+  }
+
+  /// The data segment of 32-bit code: flat, or with limits that some accesses miss.
+  void make_segment(SequenceMaker& maker, std::uint32_t& base) {
+    segment_ = {};
+    if (!setting_.flat) {
+      base = static_cast<std::uint32_t>(kNativeData) - 0x1000 * maker.below(300);
+      segment_.base = base;
+      const std::uint32_t edge = static_cast<std::uint32_t>(kNativeData) + 0x1000 * (1 + maker.below(9)) - base;
+      switch (maker.below(3)) {
+        case 0: segment_.limit = std::min<std::uint32_t>(edge + maker.below(64), 0xF'FFFF); break;
+        case 1: segment_.limit = edge | 0xFFF; break;
+        default:
+          segment_.expands_down = true;
+          segment_.limit = std::min<std::uint32_t>(edge - 0x4000, 0xF'FFFF);
+          break;
+      }
+      if (segment_.limit > 0xF'FFFF) segment_.limit |= 0xFFF;
+    }
+    native_.set_data_segment(segment_);
+  }
+
+  void make_vectors(SequenceMaker& maker, const Sequence& sequence) {
+    VectorState& vector = state_.vector;
     vector = VectorState{};
-    for (auto& reg : vector.zmm) {
-      const std::size_t width = avx512_ && fuzzer_.below(2) == 0 ? 64 : avx_ && fuzzer_.below(2) == 0 ? 32 : 16;
-      for (std::size_t i = 0; i < width; ++i) reg[i] = static_cast<std::uint8_t>(fuzzer_.word());
+    const std::size_t count = avx512_ ? 32 : 16;
+    for (std::size_t r = 0; r < count; ++r) {
+      const std::size_t width = avx512_ && maker.below(2) == 0 ? 64 : avx_ && maker.below(2) == 0 ? 32 : 16;
+      for (std::size_t i = 0; i < width; i += 8) {
+        const std::uint64_t value = maker.word();
+        std::memcpy(vector.zmm[r].data() + i, &value, 8);
+      }
     }
-    if (!avx512_) for (std::size_t i = 16; i < 32; ++i) vector.zmm[i] = {};
-    if (avx512_) for (auto& mask : vector.opmask) mask = fuzzer_.word();
+    if (avx512_) for (auto& mask : vector.opmask) mask = maker.word();
+    if (sequence.gather_index >= 0) {
+      auto& index = vector.zmm[static_cast<std::size_t>(sequence.gather_index)];
+      const bool wide = maker.below(2) == 0;
+      for (std::size_t i = 0; i < (avx512_ ? 64U : 32U); i += wide ? 8 : 4) {
+        const std::int64_t value = static_cast<std::int64_t>(maker.below(400)) - 100;
+        std::memcpy(index.data() + i, &value, wide ? 8 : 4);
+      }
+    }
     const std::uint16_t control = 0x37F;
     std::memcpy(vector.x87.data(), &control, 2);
-    vector.x87[4] = static_cast<std::uint8_t>(fuzzer_.word());
+    vector.x87[4] = static_cast<std::uint8_t>(maker.word());
     for (std::size_t i = 0; i < 8; ++i) {
-      const double value = static_cast<double>(static_cast<std::int64_t>(fuzzer_.word())) / 1e9;
-      const long double wide = value;
+      const long double wide = static_cast<long double>(static_cast<std::int64_t>(maker.word())) / 1000000000;
       std::memcpy(vector.x87.data() + 32 + 16 * i, &wide, 10);
     }
     const std::uint32_t mask = 0xFFBF;
     std::memcpy(vector.x87.data() + 28, &mask, 4);
-    frame.vector = vector;
-    std::uint8_t* guest = machine_.host(kDataAddress % TestMachine::kRamBytes);
-    for (std::size_t i = 0; i < kDataBytes; i += 8) {
-      const std::uint64_t value = fuzzer_.word();
-      std::memcpy(native_.data() + i, &value, 8);
-    }
-    std::memcpy(guest, native_.data(), kDataBytes);
   }
 
-  void compare(const std::string& text, std::uint32_t flags_mask) {
-    VcpuBlock& block = machine_.block();
+  void set(GuestRunner& guest) {
+    VcpuBlock& block = guest.block();
+    std::memcpy(block.gpr.data(), state_.gpr, sizeof state_.gpr);
+    block.rflags = state_.rflags;
+    block.vector = state_.vector;
+    if (setting_.bits == 32) {
+      Segment& data = block.segments[3];
+      data = {segment_.base, segment_.limit, 0xF, segment_.expands_down ? 0x40F7U : 0x40F3U};
+    }
+    std::memcpy(guest.host(kNativeData), data_.data(), kNativeDataBytes);
+  }
+
+  void compare(const char* name, GuestRunner& guest, const Sequence& sequence, std::uint32_t flags_mask) {
+    VcpuBlock& block = guest.block();
     NativeFrame& frame = native_.frame();
-    for (unsigned i = 0; i < 16; ++i) EXPECT_EQ(block.gpr[i], frame.gpr[i]) << "register " << i << "\n" << text;
-    EXPECT_EQ(block.rflags & flags_mask, frame.rflags & flags_mask) << text;
-    EXPECT_EQ(block.vector.mxcsr, frame.vector.mxcsr) << text;
-    for (std::size_t i = 0; i < 32; ++i) EXPECT_EQ(block.vector.zmm[i], frame.vector.zmm[i]) << "vector " << i << "\n" << text;
-    EXPECT_EQ(block.vector.opmask, frame.vector.opmask) << text;
+    const std::string about = fmt::format("{}, {} bits\n{}", name, setting_.bits, sequence.text);
+    for (unsigned i = 0; i < 16; ++i) EXPECT_EQ(block.gpr[i], frame.gpr[i]) << "register " << i << " of the " << about;
+    flags_mask |= 0x400;
+    EXPECT_EQ(block.rflags & flags_mask, frame.rflags & flags_mask) << about;
+    EXPECT_EQ(block.vector.mxcsr, frame.vector.mxcsr) << about;
+    for (std::size_t i = 0; i < 32; ++i) EXPECT_EQ(block.vector.zmm[i], frame.vector.zmm[i]) << "vector " << i << " of the " << about;
+    EXPECT_EQ(block.vector.opmask, frame.vector.opmask) << about;
     for (std::size_t i = 0; i < 160; ++i) {
       if ((i >= 6 && i < 32) || (i >= 32 && i % 16 >= 10)) continue;
-      EXPECT_EQ(block.vector.x87[i], frame.vector.x87[i]) << "x87 byte " << i << "\n" << text;
+      EXPECT_EQ(block.vector.x87[i], frame.vector.x87[i]) << "x87 byte " << i << " of the " << about;
     }
-    EXPECT_EQ(std::memcmp(machine_.host(kDataAddress % TestMachine::kRamBytes), native_.data(), kDataBytes), 0) << text;
+    const std::uint8_t* memory = guest.host(kNativeData);
+    if (std::memcmp(memory, native_.data(), kNativeDataBytes) == 0) return;
+    std::size_t at = 0;
+    while (memory[at] == native_.data()[at]) ++at;
+    ADD_FAILURE() << fmt::format("memory at {:#x}: {:#x}, natively {:#x}, of the {}", kNativeData + at, memory[at], native_.data()[at], about);
   }
 
-  TestMachine machine_;
+  struct State {
+    std::uint64_t gpr[16];
+    std::uint64_t rflags;
+    VectorState vector;
+  };
+
+  Setting setting_;
+  GuestRunner interpreter_, both_;
   bool avx_, avx512_;
   NativeRunner native_;
-  Fuzzer fuzzer_;
+  NativeSegment segment_;
+  State state_ = {};
+  std::array<std::uint8_t, kNativeDataBytes> data_ = {};
   int completed_ = 0;
 };
 
-TEST(Differential, random_sequences_do_what_the_host_does) { Comparison().run(20090101, 5000); }
+void compare_with_host(Setting setting, std::uint64_t seed) {
+  const auto comparison = std::make_unique<Comparison>(setting);
+  comparison->run(seed, 3000);
+  comparison->run_for_a_night(seed);
+}
+
+TEST(Differential, code_64_bits_does_what_the_host_does) { compare_with_host({64, true}, 20090101); }
+TEST(Differential, code_32_bits_does_what_the_host_does) { compare_with_host({32, true}, 19851017); }
+TEST(Differential, code_32_bits_with_segments_does_what_the_host_does) { compare_with_host({32, false}, 19820201); }
 
 }  // namespace
 }  // namespace bygone::cpu::translator::jit

@@ -300,9 +300,18 @@ bool find_opcode(Instruction& in, ModeKey mode) {
   return !mode.is_64() || (!is_legacy_prefix(in.bytes[at]) && (in.bytes[at] & 0xF0) != 0x40);
 }
 
+/// VEX and EVEX bits that name registers 8 to 31 in 64-bit mode and that other modes ignore.
+bool names_high_registers(const Instruction& in) {
+  const std::uint8_t first = in.bytes[in.opcode_at], second = in.bytes[in.opcode_at + 1U], third = in.bytes[in.opcode_at + 2U];
+  if (first == 0xC5) return (second & 0x40) == 0;
+  if (first == 0xC4) return (second & 0x20) == 0 || (third & 0x40) == 0;
+  return (second & 0x30) != 0x30 || (third & 0x40) == 0 || (in.bytes[in.opcode_at + 3U] & 0x08) == 0;
+}
+
 /// Encodings that mean something else in 64-bit mode, where the translation runs.
 bool differs_in_64_bit_mode(const Instruction& in) {
   if (in.zydis.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || in.zydis.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) {
+    if (names_high_registers(in)) return true;
     for (std::uint8_t i = 0; i < in.zydis.operand_count; ++i) {  // W is ignored for general registers outside 64-bit mode
       if (in.operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER && gpr_number(in.operands[i].reg.value) >= 0) {
         const std::uint8_t w = in.zydis.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX
