@@ -302,6 +302,9 @@ bool find_opcode(Instruction& in, ModeKey mode) {
 
 /// VEX and EVEX bits that name registers 8 to 31 in 64-bit mode and that other modes ignore.
 bool names_high_registers(const Instruction& in) {
+  for (std::uint8_t i = 0; i < in.zydis.operand_count; ++i) {
+    if (in.operands[i].encoding == ZYDIS_OPERAND_ENCODING_IS4 && (in.bytes[in.zydis.length - 1U] & 0x80) != 0) return true;
+  }
   const std::uint8_t first = in.bytes[in.opcode_at], second = in.bytes[in.opcode_at + 1U], third = in.bytes[in.opcode_at + 2U];
   if (first == 0xC5) return (second & 0x40) == 0;
   if (first == 0xC4) return (second & 0x20) == 0 || (third & 0x40) == 0;
