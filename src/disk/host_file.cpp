@@ -254,7 +254,8 @@ class HostFile final : public File {
 Result<std::unique_ptr<File>> open_host_file(const std::string& path, const HostFileOptions& options,
                                              std::shared_ptr<IoBackend> backend) {
   const int access = (options.is_read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
-  UniqueFd cached(::open(path.c_str(), access | (options.is_created ? O_CREAT | O_EXCL : 0), 0666));
+  UniqueFd cached(options.opened >= 0 ? ::fcntl(options.opened, F_DUPFD_CLOEXEC, 0)
+                                      : ::open(path.c_str(), access | (options.is_created ? O_CREAT | O_EXCL : 0), 0666));
   if (!cached) {
     const int error_number = errno;
     return fail_errno(error_number, fmt::format("{} {}", options.is_created ? "creating" : "opening", path));
@@ -266,7 +267,7 @@ Result<std::unique_ptr<File>> open_host_file(const std::string& path, const Host
   }
   if (!options.ignores_lock) BYGONE_CHECK(lock_file(cached.get(), path, options.is_read_only));
   UniqueFd direct;
-  if (options.bypasses_cache) direct.reset(::open(path.c_str(), access | O_DIRECT));
+  if (options.bypasses_cache && options.opened < 0) direct.reset(::open(path.c_str(), access | O_DIRECT));
   return std::make_unique<HostFile>(path, options.is_read_only, std::move(cached), std::move(direct), std::move(backend));
 }
 

@@ -15,6 +15,7 @@ struct HostFileOptions {
   bool is_created = false;      ///< must not exist yet
   bool bypasses_cache = false;  ///< O_DIRECT for aligned requests; quietly not where the file system has none
   bool ignores_lock = false;    ///< for looking at an image that a machine has open
+  int opened = -1;              ///< a descriptor that is used (a copy of it) where the path cannot be opened, which then only names it
 };
 
 /// Errors: kNotFound, kPermissionDenied, kAlreadyExists, kBusy (open elsewhere).

@@ -89,6 +89,11 @@ std::optional<MachineEnd> Machine::wait_for(std::chrono::milliseconds limit) {
   return parts_->machine_end;
 }
 
+void Machine::with_human_devices(std::move_only_function<void(HumanDevices)> work) {
+  parts_->loop->post([parts = parts_.get(), work = std::move(work)]() mutable { work({*parts->keyboard, *parts->mouse, *parts->video}); });
+}
+
+devices::storage::StorageController& Machine::storage() { return *parts_->storage; }
 Result<devices::video::Picture> Machine::picture() const { return parts_->video->capture(); }
 nlohmann::json Machine::inspect() { return parts_->inspect(); }
 memory::GuestMemory& Machine::guest_memory() { return parts_->memory; }

@@ -10,6 +10,7 @@
 
 #include <condition_variable>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -19,6 +20,9 @@
 #include <vector>
 
 #include "cpu/partition.h"
+#include "devices/keyboard/keyboard.h"
+#include "devices/mouse/mouse.h"
+#include "devices/storage/storage_controller.h"
 #include "devices/video/video.h"
 #include "disk/block_device.h"
 #include "firmware/entry_state.h"
@@ -88,6 +92,13 @@ struct MachineEnd {
   std::string detail;  ///< a crash's record, an engine's error
 };
 
+/// What a person's hands and eyes reach. Their calls belong on their loop.
+struct HumanDevices {
+  devices::keyboard::Keyboard& keyboard;
+  devices::mouse::Mouse& mouse;
+  devices::video::Video& video;
+};
+
 class Machine {
  public:
   /// Errors: what stands in the way, with what to do about it.
@@ -110,6 +121,10 @@ class Machine {
   /// The same with a limit; nullopt: still running.
   [[nodiscard]] std::optional<MachineEnd> wait_for(std::chrono::milliseconds limit);
 
+  /// Runs `work` on the loop of screen, keyboard and mouse, soon; before start(): once the machine has started.
+  void with_human_devices(std::move_only_function<void(HumanDevices)> work);
+  /// Disks and DVD drives; its LUNs are the disks of MachineOptions, in their order.
+  [[nodiscard]] devices::storage::StorageController& storage();
   /// What the screen shows now. Errors: kNotFound before the guest has set a mode.
   [[nodiscard]] Result<devices::video::Picture> picture() const;
   /// The live state of every part.

@@ -1,7 +1,6 @@
 // `bygone boot`: runs a machine without a definition, its console on the terminal.
 #include <unistd.h>
 
-#include <array>
 #include <csignal>
 #include <ctime>
 #include <filesystem>
@@ -10,6 +9,7 @@
 #include "disk/open.h"
 #include "machine/engine_choice.h"
 #include "machine/gen2/machine.h"
+#include "machine/gen2/option_text.h"
 #include "programs/bygone/commands.h"
 #include "programs/bygone/network_argument.h"
 #include "programs/bygone/png.h"
@@ -36,32 +36,6 @@ struct BootArguments {
   bool verbose = false;
 };
 
-Result<gen2::SerialOptions> parse_serial(const std::string& text) {
-  using Kind = gen2::SerialOptions::Kind;
-  const std::size_t colon = text.find(':');
-  const std::string kind = text.substr(0, colon), path = colon == std::string::npos ? "" : text.substr(colon + 1);
-  if (text.empty() || text == "none") return gen2::SerialOptions{};
-  if (text == "null") return gen2::SerialOptions{Kind::kNull, {}, -1, -1};
-  if (text == "pty") return gen2::SerialOptions{Kind::kPty, {}, -1, -1};
-  if (kind == "file" && !path.empty()) return gen2::SerialOptions{Kind::kFile, path, -1, -1};
-  if (kind == "socket" && !path.empty()) return gen2::SerialOptions{Kind::kSocket, path, -1, -1};
-  return fail(ErrorCode::kInvalidArgument, "\"{}\" is not a serial port; use none, null, pty, file:PATH or socket:PATH", text);
-}
-
-/// The firmware to start when none is named: the installed one, or the one that a build tree's firmware/build made.
-Result<std::string> find_firmware() {
-  std::error_code ignored;
-  const auto program = std::filesystem::read_symlink("/proc/self/exe", ignored);
-  const auto prefix = program.parent_path().parent_path();
-  const std::array candidates = {prefix / "share/bygone/bygone.fd", prefix.parent_path() / "firmware/bygone.fd"};
-  for (const std::filesystem::path& candidate : candidates) {
-    if (std::filesystem::is_regular_file(candidate, ignored)) return candidate.string();
-  }
-  return std::unexpected(Error{ErrorCode::kNotFound,
-                               fmt::format("there is no firmware at {} or {}", candidates[0].string(), candidates[1].string()),
-                               "Build it with firmware/build, or name one with --firmware"});
-}
-
 Result<void> attach_efi_program(const std::string& path, gen2::MachineOptions& options) {
   auto program = read_file(path, kMaximumEfiProgram);
   if (!program) return std::unexpected(std::move(program).error().within("reading the UEFI program"));
@@ -85,7 +59,7 @@ Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::E
   } else {
     std::string firmware = arguments.firmware;
     if (firmware.empty()) {
-      BYGONE_ASSIGN(firmware, find_firmware());
+      BYGONE_ASSIGN(firmware, gen2::find_firmware());
     }
     options.boot = gen2::FirmwareBoot{firmware, arguments.variables};
   }
@@ -99,7 +73,7 @@ Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::E
     }
   }
   BYGONE_ASSIGN(options.networks, parse_networks(arguments.networks));
-  BYGONE_ASSIGN(options.com2, parse_serial(arguments.com2));
+  BYGONE_ASSIGN(options.com2, gen2::parse_serial(arguments.com2));
   options.sockets = {arguments.sockets, arguments.guest_ports};
   if (!arguments.sockets.empty()) options.sockets.ports.push_back(spec::agent::kVsockPort);
   return options;

@@ -1,0 +1,76 @@
+#include "programs/bygone_vm/definition_options.h"
+
+#include "disk/open.h"
+#include "machine/gen2/option_text.h"
+#include "programs/bygone/network_argument.h"
+#include "service/control/runtime_directory.h"
+#include "spec/agent/protocol.h"
+
+namespace bygone::programs::vm {
+namespace {
+
+namespace gen2 = machine::gen2;
+
+Result<void> open_into(gen2::MachineOptions& options, const std::filesystem::path& path, bool is_dvd) {
+  disk::OpenOptions open;
+  open.read_only = is_dvd;
+  auto device = disk::open_disk(path.string(), open);
+  if (!device) return std::unexpected(std::move(device).error().within(is_dvd ? "the DVD drive's image" : "the machine's disk"));
+  options.disks.push_back({std::move(*device), is_dvd});
+  return {};
+}
+
+/// An adapter keeps its address over runs: from the machine's id, in the range that is free for anybody's use.
+std::string address_of(const Guid& id, std::size_t index) {
+  if (id.is_zero()) return {};
+  return fmt::format("02:15:{:02x}:{:02x}:{:02x}:{:02x}", id.bytes[12], id.bytes[13], id.bytes[14], static_cast<std::uint8_t>(id.bytes[15] + index));
+}
+
+Result<gen2::SerialOptions> serial_of(const std::string& text, const library::MachineFolder& folder, const gen2::SerialOptions& console) {
+  if (text == "console") return console;
+  BYGONE_ASSIGN(auto serial, gen2::parse_serial(text));
+  if (!serial.path.empty()) serial.path = folder.resolve(serial.path).string();
+  return serial;
+}
+
+}  // namespace
+
+Result<gen2::MachineOptions> machine_options(const library::Definition& definition, const library::MachineFolder& folder,
+                                             const gen2::SerialOptions& console) {
+  gen2::MachineOptions options;
+  options.processors = definition.processors;
+  options.memory_bytes = definition.memory_bytes;
+  BYGONE_ASSIGN(options.profile, gen2::parse_profile(definition.guest));
+  const library::Definition::Boot& boot = definition.boot;
+  if (!boot.kernel.empty()) {
+    options.boot = gen2::DirectBoot{folder.resolve(boot.kernel), boot.initrd.empty() ? "" : folder.resolve(boot.initrd), boot.command_line};
+  } else {
+    std::string firmware = boot.firmware.empty() ? "" : folder.resolve(boot.firmware).string();
+    if (firmware.empty()) {
+      BYGONE_ASSIGN(firmware, gen2::find_firmware());
+    }
+    options.boot = gen2::FirmwareBoot{firmware, folder.variables()};
+  }
+  for (const library::Definition::Disk& disk : definition.disks) BYGONE_CHECK(open_into(options, folder.resolve(disk.path), false));
+  for (const std::string& dvd : definition.dvds) {
+    if (dvd.empty()) {
+      options.disks.push_back({nullptr, true});
+    } else {
+      BYGONE_CHECK(open_into(options, folder.resolve(dvd), true));
+    }
+  }
+  if (!definition.network.empty()) {
+    std::vector<std::string> networks;
+    for (const auto& adapter : definition.network) {
+      const std::string address = adapter.mac.empty() ? address_of(definition.id, networks.size()) : adapter.mac;
+      networks.push_back(adapter.connection + (address.empty() || adapter.connection.find("mac=") != std::string::npos ? "" : ",mac=" + address));
+    }
+    BYGONE_ASSIGN(options.networks, parse_networks(networks));
+  }
+  if (definition.has_sockets) options.sockets = {service::control::guest_sockets(definition.name), {spec::agent::kVsockPort}};
+  BYGONE_ASSIGN(options.com1, serial_of(definition.com1, folder, console));
+  BYGONE_ASSIGN(options.com2, serial_of(definition.com2, folder, {}));
+  return options;
+}
+
+}  // namespace bygone::programs::vm

@@ -1,0 +1,221 @@
+#include "programs/bygone_vm/machine_handler.h"
+
+#include "disk/host_file.h"
+#include "disk/open.h"
+#include "service/control/key_codes.h"
+
+namespace bygone::programs::vm {
+
+namespace control = service::control;
+namespace request = service::control::request;
+using control::State;
+using devices::mouse::PointerState;
+
+namespace {
+
+/// The client has opened the file: this process, in its sandbox, may not be able to.
+Result<std::shared_ptr<disk::BlockDevice>> open_dvd(const std::string& name, int opened) {
+  BYGONE_ASSIGN(const auto backend, disk::IoBackend::create());
+  BYGONE_ASSIGN(auto file, disk::open_host_file(name, {.is_read_only = true, .opened = opened}, backend));
+  disk::OpenOptions options;
+  options.read_only = true;
+  options.format = disk::DiskFormat::kDvd;
+  options.backend = backend;
+  BYGONE_ASSIGN(auto image, disk::open_image_file(std::move(file), options));
+  return std::shared_ptr<disk::BlockDevice>(std::move(image));
+}
+
+}  // namespace
+
+MachineHandler::MachineHandler(EventLoop& loop, machine::gen2::Machine& machine, ScreenFeed& feed, ConsoleHub& console,
+                               library::Definition definition, std::string engine, Log log)
+    : loop_(loop), machine_(machine), feed_(feed), console_(console), definition_(std::move(definition)), engine_(std::move(engine)), log_(std::move(log)) {}
+
+void MachineHandler::handle(control::RequestBody body, Files files, Reply reply) {
+  std::visit([&](const auto& one) { answer(one, std::move(files), std::move(reply)); }, body);
+}
+
+void MachineHandler::set_state(State state) {
+  if (std::exchange(state_, state) != state && server_ != nullptr) server_->tell(control::StateChanged{state});
+}
+
+void MachineHandler::stop(bool is_forced) {
+  set_state(State::kStopping);
+  if (is_forced) {
+    log_.info("the plug is pulled");
+    machine_.power_off();
+    return;
+  }
+  log_.info("the guest is asked to shut down");
+  machine_.resume();  // a paused guest could not
+  machine_.request_shutdown();
+}
+
+void MachineHandler::answer(const request::Status&, Files, Reply reply) {
+  const auto [mode, file] = feed_.screen();
+  const auto up = std::chrono::steady_clock::now() - started_;
+  reply.done({{"name", definition_.name},
+              {"state", control::to_string(state_)},
+              {"process", ::getpid()},
+              {"engine", engine_},
+              {"processors", definition_.processors},
+              {"memory_bytes", definition_.memory_bytes},
+              {"seconds_up", std::chrono::duration<double>(up).count()},
+              {"screen", {{"width", mode.width}, {"height", mode.height}}}});
+}
+
+void MachineHandler::answer(const request::Pause&, Files, Reply reply) {
+  machine_.pause();
+  set_state(State::kPaused);
+  reply.done();
+}
+
+void MachineHandler::answer(const request::Resume&, Files, Reply reply) {
+  machine_.resume();
+  set_state(State::kRunning);
+  reply.done();
+}
+
+void MachineHandler::answer(const request::Reset&, Files, Reply reply) {
+  const auto outcome = machine_.reset();
+  if (outcome) set_state(State::kRunning);
+  reply.finish(outcome);
+}
+
+void MachineHandler::answer(const request::Save&, Files, Reply reply) {
+  reply.refuse({ErrorCode::kUnsupported, "this version cannot save a machine's state", "bygone stop shuts it down"});
+}
+
+void MachineHandler::answer(const request::Stop& asked, Files, Reply reply) {
+  reply.done();
+  stop(asked.is_forced);
+}
+
+void MachineHandler::answer(const request::Inspect&, Files, Reply reply) {
+  const std::string text = machine_.inspect().dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+  auto file = control::sealed_file(std::as_bytes(std::span(text)));
+  if (!file) return reply.refuse(file.error());
+  reply.done({{"bytes", text.size()}}, std::move(*file));
+}
+
+void MachineHandler::answer(const request::Screenshot&, Files, Reply reply) {
+  const auto picture = machine_.picture();
+  if (!picture) return reply.refuse(picture.error());
+  auto file = control::sealed_file(std::as_bytes(std::span(picture->pixels)));
+  if (!file) return reply.refuse(file.error());
+  reply.done({{"width", picture->width}, {"height", picture->height}}, std::move(*file));
+}
+
+void MachineHandler::on_devices(std::move_only_function<Result<void>(machine::gen2::HumanDevices)> work, Reply reply) {
+  machine_.with_human_devices([this, work = std::move(work), answer = std::make_shared<Reply>(std::move(reply))](machine::gen2::HumanDevices devices) mutable {
+    // The reply belongs to the control loop, also when it ends unused.
+    loop_.post([answer = std::move(answer), outcome = work(devices)]() mutable { answer->finish(outcome); });
+  });
+}
+
+void MachineHandler::strike(std::vector<control::Key> keys, Reply reply) {
+  on_devices(
+      [keys = std::move(keys)](machine::gen2::HumanDevices devices) -> Result<void> {
+        for (const control::Key& key : keys) {
+          if (!devices.keyboard.strike({key.code, key.is_release, key.is_e0, key.is_e1})) {
+            return std::unexpected(Error{ErrorCode::kBusy, "the guest does not take keys now", "Wait until its keyboard driver has started"});
+          }
+        }
+        return {};
+      },
+      std::move(reply));
+}
+
+void MachineHandler::point(std::vector<PointerState> states, Reply reply) {
+  on_devices(
+      [states = std::move(states)](machine::gen2::HumanDevices devices) -> Result<void> {
+        for (const PointerState& state : states) {
+          if (!devices.mouse.move(state)) {
+            return std::unexpected(Error{ErrorCode::kBusy, "the guest does not take pointer moves now", "Wait until its mouse driver has started"});
+          }
+        }
+        return {};
+      },
+      std::move(reply));
+}
+
+void MachineHandler::answer(const request::Type& asked, Files, Reply reply) {
+  auto keys = control::keys_for_text(asked.text);
+  if (!keys) return reply.refuse(keys.error());
+  strike(std::move(*keys), std::move(reply));
+}
+
+void MachineHandler::answer(const request::Keys& asked, Files, Reply reply) { strike(asked.keys, std::move(reply)); }
+
+void MachineHandler::answer(const request::Pointer& asked, Files, Reply reply) {
+  point({{asked.x, asked.y, asked.buttons, asked.wheel, asked.pan}}, std::move(reply));
+}
+
+void MachineHandler::answer(const request::Click& asked, Files, Reply reply) {
+  const auto [mode, file] = feed_.screen();
+  if (mode.width == 0) return reply.refuse({ErrorCode::kNotFound, "the guest has not switched its screen on", "Wait until it has"});
+  if (asked.x >= mode.width || asked.y >= mode.height) {
+    return reply.refuse({ErrorCode::kOutOfRange, fmt::format("{}, {} is outside the screen of {}x{}", asked.x, asked.y, mode.width, mode.height), {}});
+  }
+  // The middle of the pixel, in the mouse's 32768 steps over the screen.
+  const auto step = [](std::uint32_t pixel, std::uint32_t side) { return static_cast<std::uint16_t>((std::uint64_t{pixel} * 2 + 1) * 32768 / (std::uint64_t{side} * 2)); };
+  PointerState state{step(asked.x, mode.width), step(asked.y, mode.height), 0, 0, 0};
+  std::vector<PointerState> states = {state};
+  for (int i = 0; i < asked.count; ++i) {
+    for (const int pressed : {1, 0}) {
+      state.buttons = static_cast<std::uint8_t>(pressed << asked.button);
+      states.push_back(state);
+    }
+  }
+  point(std::move(states), std::move(reply));
+}
+
+void MachineHandler::answer(const request::Resize& asked, Files, Reply reply) {
+  on_devices(
+      [asked](machine::gen2::HumanDevices devices) -> Result<void> {
+        devices.video.prefer({asked.width, asked.height});
+        return {};
+      },
+      std::move(reply));
+}
+
+Result<std::uint8_t> MachineHandler::lun_of_drive(std::uint8_t drive) const {
+  if (drive < definition_.dvds.size()) return static_cast<std::uint8_t>(definition_.disks.size() + drive);
+  return std::unexpected(Error{ErrorCode::kNotFound, fmt::format("the machine has {} DVD drives; {} is not one", definition_.dvds.size(), drive),
+                               "bygone set NAME 'dvds=[{}]' gives it a drive"});
+}
+
+void MachineHandler::answer(const request::Eject& asked, Files, Reply reply) {
+  using devices::storage::ScsiDvd;
+  const auto lun = lun_of_drive(asked.drive);
+  if (!lun) return reply.refuse(lun.error());
+  machine_.storage().eject_medium(*lun, asked.is_forced ? ScsiDvd::Force::kIgnoreLock : ScsiDvd::Force::kRespectLock,
+                                  [this, answer = std::make_shared<Reply>(std::move(reply))](Result<void> outcome) mutable {
+                                    loop_.post([answer = std::move(answer), outcome = std::move(outcome)] { answer->finish(outcome); });
+                                  });
+}
+
+void MachineHandler::answer(const request::Insert& asked, Files files, Reply reply) {
+  const auto lun = lun_of_drive(asked.drive);
+  if (!lun) return reply.refuse(lun.error());
+  if (files.size() != 1) return reply.refuse({ErrorCode::kInvalidArgument, "a request to insert a DVD brings its image as a file", {}});
+  auto medium = open_dvd(asked.name, files[0].get());
+  if (!medium) return reply.refuse(medium.error());
+  machine_.storage().insert_medium(*lun, std::move(*medium), [this, answer = std::make_shared<Reply>(std::move(reply))](Result<void> outcome) mutable {
+    loop_.post([answer = std::move(answer), outcome = std::move(outcome)] { answer->finish(outcome); });
+  });
+}
+
+void MachineHandler::answer(const request::Console&, Files, Reply reply) {
+  if (definition_.com1 != "console") {
+    return reply.refuse({ErrorCode::kUnsupported, fmt::format("the machine's COM1 is \"{}\"", definition_.com1),
+                         fmt::format("bygone set \"{}\" com1=console, and start it again", definition_.name)});
+  }
+  auto stream = console_.attach();
+  if (!stream) return reply.refuse(stream.error());
+  reply.done({}, std::move(*stream));
+}
+
+void MachineHandler::answer(const request::Watch&, Files, Reply reply) { reply.done(); }
+
+}  // namespace bygone::programs::vm

@@ -1,0 +1,69 @@
+// Carries out what clients of the control socket ask of the machine. Threading: the control loop's thread.
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "library/definition.h"
+#include "machine/gen2/machine.h"
+#include "programs/bygone_vm/console_hub.h"
+#include "programs/bygone_vm/screen_feed.h"
+#include "service/control/server.h"
+
+namespace bygone::programs::vm {
+
+class MachineHandler final : public service::control::Handler {
+ public:
+  /// All outlive the handler.
+  MachineHandler(EventLoop& loop, machine::gen2::Machine& machine, ScreenFeed& feed, ConsoleHub& console, library::Definition definition,
+                 std::string engine, Log log);
+  void set_server(service::control::Server* server) { server_ = server; }
+
+  void handle(service::control::RequestBody request, std::vector<UniqueFd> files, service::control::Reply reply) override;
+  std::pair<service::control::ScreenMode, UniqueFd> screen() override { return feed_.screen(); }
+
+  /// Asks the guest to shut down, or pulls the plug.
+  void stop(bool is_forced);
+
+ private:
+  using Reply = service::control::Reply;
+  using Files = std::vector<UniqueFd>;
+  // One for each request but Watch, which is the server's.
+  void answer(const service::control::request::Status&, Files, Reply reply);
+  void answer(const service::control::request::Pause&, Files, Reply reply);
+  void answer(const service::control::request::Resume&, Files, Reply reply);
+  void answer(const service::control::request::Reset&, Files, Reply reply);
+  void answer(const service::control::request::Save&, Files, Reply reply);
+  void answer(const service::control::request::Stop& request, Files, Reply reply);
+  void answer(const service::control::request::Inspect&, Files, Reply reply);
+  void answer(const service::control::request::Screenshot&, Files, Reply reply);
+  void answer(const service::control::request::Type& request, Files, Reply reply);
+  void answer(const service::control::request::Keys& request, Files, Reply reply);
+  void answer(const service::control::request::Pointer& request, Files, Reply reply);
+  void answer(const service::control::request::Click& request, Files, Reply reply);
+  void answer(const service::control::request::Resize& request, Files, Reply reply);
+  void answer(const service::control::request::Eject& request, Files, Reply reply);
+  void answer(const service::control::request::Insert& request, Files files, Reply reply);
+  void answer(const service::control::request::Console&, Files, Reply reply);
+  void answer(const service::control::request::Watch&, Files, Reply reply);
+
+  void set_state(service::control::State state);
+  void strike(std::vector<service::control::Key> keys, Reply reply);
+  void point(std::vector<devices::mouse::PointerState> states, Reply reply);
+  /// Runs `work` on the devices' loop and gives what it returns to `reply` here.
+  void on_devices(std::move_only_function<Result<void>(machine::gen2::HumanDevices)> work, Reply reply);
+  [[nodiscard]] Result<std::uint8_t> lun_of_drive(std::uint8_t drive) const;
+
+  EventLoop& loop_;
+  machine::gen2::Machine& machine_;
+  ScreenFeed& feed_;
+  ConsoleHub& console_;
+  const library::Definition definition_;
+  const std::string engine_;
+  Log log_;
+  service::control::Server* server_ = nullptr;
+  service::control::State state_ = service::control::State::kRunning;
+  const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace bygone::programs::vm
