@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Machines as files: what `bygone` makes, shows, changes and removes, and what it says when something stands in the way. No guest runs.
+
+Usage: files_test.py BYGONE [unittest options]
+"""
+import json
+import os
+import pty
+import subprocess
+import sys
+import unittest
+
+from bygone_runner import Person
+
+PROGRAM = None
+
+
+class FilesTest(unittest.TestCase):
+    def setUp(self):
+        self.person = Person(PROGRAM)
+        self.addCleanup(self.person.leave)
+
+    def show(self, name):
+        return json.loads(self.person.run("show", name))
+
+    def test_create_list_show(self):
+        person = self.person
+        self.assertIn("no machines", person.run("list"))
+        person.run("create", "An XP", "--guest", "legacy-windows", "--memory", "512M", "--cpus", "2", "--disk-size", "1G", "--dvd", "/images/xp.iso")
+        shown = self.show("An XP")
+        self.assertEqual((shown["guest"], shown["memory"], shown["processors"]), ("legacy-windows", "512M", 2))
+        self.assertEqual(shown["disks"], [{"path": "An XP.vhdx"}])
+        self.assertEqual(shown["dvds"], [{"path": "/images/xp.iso"}])
+        self.assertEqual(shown["network"], [{"connection": "nat"}])
+        self.assertTrue((person.place / "An XP/An XP.vhdx").exists())
+        listed = person.json("list")
+        self.assertEqual([(machine["name"], machine["state"]) for machine in listed], [("An XP", "off")])
+        self.assertIn("there is a machine", person.fails("create", "An XP"))
+        self.assertIn("a machine's name has", person.fails("create", "a/b"))
+        self.assertIn("is not a network", person.fails("create", "B", "--network", "carrier-pigeon"))
+        self.assertIn("parent", person.fails("create", "B", "--parent", "/nowhere/parent.vhdx"))
+        self.assertEqual(len(person.json("list")), 1)
+
+    def test_another_place_is_remembered(self):
+        other = self.person.root / "other place"
+        self.person.run("create", "Far", "--place", other)
+        self.assertTrue((other / "Far/Far.json").exists())
+        self.assertEqual(self.person.json("list")[0]["folder"], str(other / "Far"))
+
+    def test_a_copied_folder_is_a_machine(self):
+        self.person.run("create", "A")
+        copy = self.person.root / "elsewhere/A"
+        copy.parent.mkdir()
+        (self.person.place / "A").rename(copy)
+        self.assertIn("no machine \"A\"", self.person.fails("show", "A"))
+        self.assertEqual(self.show(f"{copy}")["name"], "A")
+
+    def test_the_wizard(self):
+        ours, theirs = pty.openpty()
+        answers = "Asked\n\n768M\nnone\nfixed\n8M\n"
+        wizard = subprocess.Popen([self.person.program, "create"], env=self.person.environment, stdin=theirs, stdout=subprocess.PIPE, text=True)
+        os.write(ours, answers.encode())
+        said = wizard.communicate(timeout=60)[0]
+        os.close(ours), os.close(theirs)
+        self.assertEqual(wizard.returncode, 0, said)
+        for question in ("1. ", "2. ", "3. "):
+            self.assertIn(question, said)
+        shown = self.show("Asked")
+        self.assertEqual((shown["memory"], shown["network"]), ("768M", []))
+        self.assertGreaterEqual((self.person.place / "Asked/Asked.vhdx").stat().st_size, 8 << 20)
+        self.assertIn("give the new machine's name", self.person.fails("create"))
+
+    def test_set_and_edit(self):
+        person = self.person
+        person.run("create", "S")
+        person.run("set", "S", "memory=2G", "processors=4", "boot.command_line=quiet", 'dvds=[{}]', "integration.sockets=off")
+        shown = self.show("S")
+        self.assertEqual((shown["memory"], shown["processors"], shown["boot"], shown["dvds"]), ("2G", 4, {"command_line": "quiet"}, [{}]))
+        before = person.definition("S").read_text()
+        self.assertIn("from 1 to 64", person.fails("set", "S", "processors=65"))
+        self.assertIn("no key", person.fails("set", "S", "color=red"))
+        self.assertIn("rename", person.fails("set", "S", "name=T"))
+        self.assertEqual(person.definition("S").read_text(), before)
+        person.run("set", "S", "--remove", "boot.command_line")
+        self.assertEqual(self.show("S")["boot"], {})
+
+        person.environment["EDITOR"] = "sed -i s/2G/3G/"
+        person.run("edit", "S")
+        self.assertEqual(self.show("S")["memory"], "3G")
+        person.environment["EDITOR"] = "sed -i s/3G/none/"
+        said = person.fails("edit", "S")
+        self.assertIn("S.json, line 9: memory", said)
+        self.assertEqual(self.show("S")["memory"], "3G")
+        person.environment["EDITOR"] = "sed -i s/none/4G/"  # goes on with the draft
+        person.run("edit", "S")
+        self.assertEqual(self.show("S")["memory"], "4G")
+        person.environment["EDITOR"] = "false"
+        self.assertIn("nothing is changed", person.fails("edit", "S"))
+
+    def test_unknown_keys_are_kept(self):
+        self.person.run("create", "U")
+        self.person.edit("U", colour="green")
+        self.assertIn("colour: unknown key", self.person.try_run("show", "U").stderr)
+        self.person.run("set", "U", "memory=2G")
+        self.assertEqual(self.show("U")["colour"], "green")
+
+    def test_rename_clone_delete(self):
+        person = self.person
+        person.run("create", "A", "--disk-size", "64M")
+        (person.place / "A/A.vars").write_text("variables")
+        person.run("rename", "A", "B")
+        self.assertEqual(self.show("B")["disks"], [{"path": "A.vhdx"}])
+        self.assertEqual(sorted(path.name for path in (person.place / "B").iterdir()), ["A.vhdx", "B.json", "B.vars"])
+        person.run("clone", "B", "C")
+        self.assertEqual((person.place / "C/C.vhdx").read_bytes(), (person.place / "B/A.vhdx").read_bytes())
+        self.assertNotEqual(self.show("C")["id"], self.show("B")["id"])
+        self.assertIn("there is a machine", person.fails("clone", "B", "C"))
+        person.run("delete", "B")
+        person.run("create", "B")
+        person.run("delete", "B")
+        files = person.root / "data/Trash/files"
+        self.assertEqual(sorted(path.name for path in files.iterdir()), ["B", "B 2"])
+        self.assertIn("Path=" + str(person.place / "B").replace(" ", "%20"), (person.root / "data/Trash/info/B.trashinfo").read_text())
+        person.run("delete", "C", "--permanently")
+        self.assertEqual(person.json("list"), [])
+        self.assertEqual(list(person.place.iterdir()), [])
+
+    def test_what_a_start_says(self):
+        person = self.person
+        self.assertIn("no machine \"N\"", person.fails("start", "N"))
+        person.run("create", "N", "--engine", "software", "--kernel", "/nowhere/vmlinuz")
+        self.assertIn("/nowhere/vmlinuz", person.fails("start", "N"))
+        person.run("set", "N", "--remove", "boot.kernel")
+        person.run("set", "N", "boot.firmware=/nowhere/firmware.fd")
+        self.assertIn("/nowhere/firmware.fd", person.fails("start", "N"))
+        parent = person.root / "parent.vhdx"
+        person.run("disk", "create", parent, "64M")
+        person.run("create", "Child", "--engine", "software", "--parent", parent, "--kernel", "/nowhere/vmlinuz")
+        parent.unlink()
+        self.assertIn("parent.vhdx", person.fails("start", "Child"))
+        person.edit("N", processors=1000)
+        said = person.fails("start", "N")
+        self.assertIn("N.json, line", said)
+        self.assertIn("from 1 to 64", said)
+        self.assertIn("from 1 to 64", person.json("list")[1]["note"])
+        person.definition("N").write_text("{")
+        self.assertIn("not JSON", person.fails("start", "N"))
+        self.assertEqual([machine["state"] for machine in person.json("list")], ["off", "off"])
+        for command in ("stop", "pause", "resume", "reset", "save", "console", "inspect"):
+            self.assertIn("is not running", person.fails(command, "Child"))
+
+    def test_a_full_disk(self):
+        place = self.person.root / "small"
+        place.mkdir()
+        script = f"""
+            mount -t tmpfs -o size=192k tmpfs '{place}' && export BYGONE_MACHINES='{place}' && '{self.person.program}' create Full &&
+            cp '{place}/Full/Full.json' '{self.person.root}/before' && head -c 1000000 /dev/zero > '{place}/rest' 2> /dev/null
+            '{self.person.program}' set Full "notes=$(head -c 60000 /dev/zero | tr '\\0' x)"; echo "set $?"
+            '{self.person.program}' create Other; echo "create $?"
+            cmp '{place}/Full/Full.json' '{self.person.root}/before' && '{self.person.program}' list"""
+        done = subprocess.run(["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--mount", "sh", "-c", script],
+                              env=self.person.environment, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("set 1", done.stdout)
+        self.assertIn("create 1", done.stdout)
+        self.assertIn("No space left", done.stderr)
+        self.assertIn("Full  off", done.stdout)
+        self.assertNotIn("Other", done.stdout.replace("create 1", ""))
+
+
+if __name__ == "__main__":
+    PROGRAM = sys.argv.pop(1)
+    unittest.main()
