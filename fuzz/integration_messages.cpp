@@ -22,7 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::unique_ptr<vmbus::Device> service;
   switch (data[0] % 4) {
     case 0: service = std::make_unique<ShutdownService>(guest.loop()); break;
-    case 1: service = std::make_unique<HeartbeatService>(guest.loop(), std::chrono::hours(1)); break;
+    case 1: service = std::make_unique<HeartbeatService>(guest.loop(), bygone::devices::integration::KeyValues{}, std::chrono::hours(1)); break;
     case 2:
       service = std::make_unique<TimeSyncService>(
           guest.loop(), TimeSyncService::Clocks{[] { return std::uint64_t{1}; }, [] { return std::uint64_t{2}; }}, std::chrono::hours(1));

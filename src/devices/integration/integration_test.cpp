@@ -211,7 +211,7 @@ TEST(TimeSyncServiceTest, first_message_sets_the_clock_and_later_ones_steer_it) 
   EXPECT_EQ(driver.body<wire::TimeSyncReferenceData>().flags, wire::kTimeSyncSample);
 }
 
-TEST(TimeSyncServiceTest, old_guests_get_the_old_form_and_step_sets_the_clock) {
+TEST(TimeSyncServiceTest, old_guests_get_the_old_form) {
   FakeGuest guest;
   TimeSyncService service(guest.loop(), {[] { return std::uint64_t{7}; }, [] { return std::uint64_t{8}; }}, std::chrono::hours(1));
   Driver driver(guest, service);
@@ -219,9 +219,28 @@ TEST(TimeSyncServiceTest, old_guests_get_the_old_form_and_step_sets_the_clock) {
   ASSERT_TRUE(driver.next());
   EXPECT_EQ(driver.header.size, sizeof(wire::TimeSyncData));
   EXPECT_EQ(driver.body<wire::TimeSyncData>().host_time, 7U);
-  service.step();
+}
+
+TEST(TimeSyncServiceTest, clock_is_set_where_the_two_have_parted_suddenly) {
+  FakeGuest guest;
+  std::uint64_t host = 5'000'000'000, reference = 1000;
+  TimeSyncService service(guest.loop(), {[&] { return host; }, [&] { return reference; }}, std::chrono::hours(1));
+  Driver driver(guest, service);
+  ASSERT_TRUE(driver.negotiate({3, 0}, {4, 0}));
+  const auto flags_after_step = [&] {
+    service.step();
+    EXPECT_TRUE(driver.next());
+    return driver.body<wire::TimeSyncReferenceData>().flags;
+  };
   ASSERT_TRUE(driver.next());
-  EXPECT_EQ(driver.body<wire::TimeSyncData>().flags, wire::kTimeSyncSync);
+  EXPECT_EQ(flags_after_step(), wire::kTimeSyncSample) << "nothing has happened";
+  host += 50'000'000, reference += 50'000'000 - 1000;
+  EXPECT_EQ(flags_after_step(), wire::kTimeSyncSample) << "a little drift";
+  host += 36'000'000'000;  // an hour's sleep: the partition's time stood still
+  EXPECT_EQ(flags_after_step(), wire::kTimeSyncSync);
+  EXPECT_EQ(flags_after_step(), wire::kTimeSyncSample);
+  host -= 100'000'000;  // somebody set the host's clock back
+  EXPECT_EQ(flags_after_step(), wire::kTimeSyncSync);
 }
 
 TEST(TimeSyncServiceTest, windows_time_counts_from_1601) {
@@ -247,7 +266,8 @@ class KeyValueServiceTest : public ::testing::Test {
         driver.respond(has ? 0 : wire::kIntegrationNoMoreItems);
       } else if (operation == wire::KeyValueOperation::kSet) {
         const auto exchange = driver.body<wire::KeyValueExchange>();
-        written_[get_wide(exchange.data.key, exchange.data.key_size)] = get_wide(exchange.data.value, exchange.data.value_size);
+        auto& pool = exchange.header.pool == static_cast<std::uint8_t>(wire::KeyValuePool::kHost) ? host_ : written_;
+        pool[get_wide(exchange.data.key, exchange.data.key_size)] = get_wide(exchange.data.value, exchange.data.value_size);
         driver.respond();
       } else {
         const auto removal = driver.body<wire::KeyValueDelete>();
@@ -257,8 +277,8 @@ class KeyValueServiceTest : public ::testing::Test {
     }
   }
   FakeGuest guest_;
-  KeyValueService service_{guest_.loop(), std::chrono::hours(1)};
-  KeyValues written_;
+  KeyValueService service_{guest_.loop(), {{"HostName", "castle"}}, std::chrono::hours(1)};
+  KeyValues written_, host_;
 };
 
 TEST_F(KeyValueServiceTest, guest_tells_of_itself_and_reads_what_the_host_writes) {
@@ -268,6 +288,7 @@ TEST_F(KeyValueServiceTest, guest_tells_of_itself_and_reads_what_the_host_writes
   serve(driver);
   EXPECT_EQ(service_.values(wire::KeyValuePool::kAutomatic), (KeyValues{{"OSName", "Debian"}}));
   EXPECT_EQ(written_, (KeyValues{{"before", "boot"}}));
+  EXPECT_EQ(host_, (KeyValues{{"HostName", "castle"}}));
   ASSERT_TRUE(service_.set("later", "on"));
   service_.remove("before");
   serve(driver);

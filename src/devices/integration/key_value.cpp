@@ -35,10 +35,11 @@ std::string value_text(const wire::KeyValueData& data) {
 
 }  // namespace
 
-KeyValueService::KeyValueService(EventLoop& loop, std::chrono::milliseconds period)
+KeyValueService::KeyValueService(EventLoop& loop, KeyValues host, std::chrono::milliseconds period)
     : IntegrationService({"key-value", wire::kKeyValueInterface, wire::kKeyValueInstance, wire::IntegrationMessage::kKeyValue,
                           {{1, 0}, {3, 0}, {4, 0}, {5, 0}}}),
       loop_(loop),
+      host_(std::move(host)),
       period_(period) {}
 
 KeyValueService::~KeyValueService() {
@@ -66,6 +67,7 @@ void KeyValueService::remove(const std::string& key) {
 }
 
 KeyValues KeyValueService::values(KeyValuePool pool) const {
+  if (pool == KeyValuePool::kHost) return host_;
   return known_.with([&](const Known& known) {
     switch (pool) {
       case KeyValuePool::kExternal: return known.external;
@@ -78,8 +80,9 @@ KeyValues KeyValueService::values(KeyValuePool pool) const {
 void KeyValueService::on_ready() {
   tasks_.clear();
   current_.reset();
-  const KeyValues external = values(KeyValuePool::kExternal);
-  for (const auto& [key, value] : external) enqueue({KeyValueOperation::kSet, KeyValuePool::kExternal, 0, key, value});
+  for (const KeyValuePool pool : {KeyValuePool::kHost, KeyValuePool::kExternal}) {
+    for (const auto& [key, value] : values(pool)) enqueue({KeyValueOperation::kSet, pool, 0, key, value});
+  }
   read_pools();
 }
 
@@ -201,6 +204,8 @@ Result<void> KeyValueService::restore(const nlohmann::json& state) {
 
 nlohmann::json KeyValueService::inspect() const {
   auto result = IntegrationService::inspect();
+  result["host"] = host_;
+  result["external"] = values(KeyValuePool::kExternal);
   result["guest"] = values(KeyValuePool::kGuest);
   result["automatic"] = values(KeyValuePool::kAutomatic);
   return result;

@@ -23,14 +23,15 @@ using KeyValues = std::map<std::string, std::string>;
 
 class KeyValueService final : public IntegrationService {
  public:
-  explicit KeyValueService(EventLoop& loop, std::chrono::milliseconds period = std::chrono::seconds(60));
+  /// `host`: what the guest may know of its host and itself (pool kHost): HostName, VirtualMachineName…
+  explicit KeyValueService(EventLoop& loop, KeyValues host = {}, std::chrono::milliseconds period = std::chrono::seconds(60));
   ~KeyValueService() override;
 
   /// Writes a value that the guest can read (pool kExternal), or takes it away. Kept, and written again after a reboot.
   /// Errors: kInvalidArgument (empty or too long), kExhausted (too many).
   [[nodiscard]] Result<void> set(const std::string& key, const std::string& value);
   void remove(const std::string& key);
-  /// What the guest last told in one of its pools (kGuest, kAutomatic).
+  /// What the guest last told in one of its pools (kGuest, kAutomatic), or what it is told (kExternal, kHost).
   [[nodiscard]] KeyValues values(spec::vmbus::KeyValuePool pool) const;
 
   [[nodiscard]] Result<nlohmann::json> save() override;
@@ -61,6 +62,7 @@ class KeyValueService final : public IntegrationService {
   [[nodiscard]] Result<void> on_item(std::span<const std::byte> body);
 
   EventLoop& loop_;
+  const KeyValues host_;
   const std::chrono::milliseconds period_;
   std::optional<EventLoop::TimerId> timer_;
   std::deque<Task> tasks_;

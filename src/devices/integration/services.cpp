@@ -14,6 +14,8 @@ using wire::IntegrationMessage;
 namespace {
 constexpr int kLostAfter = 3;
 constexpr std::uint32_t kShutdownTimeoutSeconds = 30;
+/// Clocks that have parted by more than this since the last time (100 ns) have not drifted.
+constexpr std::int64_t kSuddenly = 10'000'000;
 }  // namespace
 
 // Shutdown.
@@ -136,7 +138,7 @@ TimeSyncService::~TimeSyncService() {
 }
 
 void TimeSyncService::on_ready() {
-  send_time(wire::kTimeSyncSync);
+  send_time(true);
   schedule();
 }
 
@@ -147,25 +149,31 @@ void TimeSyncService::on_gone() {
 void TimeSyncService::schedule() {
   timer_ = loop_.add_timer(std::chrono::steady_clock::now() + period_, [this] {
     timer_.reset();
-    send_time(wire::kTimeSyncSample);
+    send_time(false);
     schedule();
   });
 }
 
 void TimeSyncService::step() {
-  loop_.post([this] { send_time(wire::kTimeSyncSync); });
+  loop_.post([this] { send_time(false); });
 }
 
-void TimeSyncService::send_time(std::uint8_t flags) {
+void TimeSyncService::send_time(bool always_sets) {
+  const std::uint64_t host_time = clocks_.host_time();
+  const std::uint64_t reference_time = clocks_.reference_time();
+  const auto offset = static_cast<std::int64_t>(host_time - reference_time);
+  const bool parted = offset - offset_ > kSuddenly || offset_ - offset > kSuddenly;
+  offset_ = offset;
+  const std::uint8_t flags = always_sets || parted ? wire::kTimeSyncSync : wire::kTimeSyncSample;
   if (version() >= ServiceVersion{4, 0}) {
     wire::TimeSyncReferenceData data = {};
-    data.host_time = clocks_.host_time();
-    data.reference_time = clocks_.reference_time();
+    data.host_time = host_time;
+    data.reference_time = reference_time;
     data.flags = flags;
     request(bytes_of(data));
   } else {
     wire::TimeSyncData data = {};
-    data.host_time = clocks_.host_time();
+    data.host_time = host_time;
     data.flags = flags;
     request(bytes_of(data));
   }

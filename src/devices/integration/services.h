@@ -61,7 +61,8 @@ class HeartbeatService final : public IntegrationService {
   std::atomic<Health> health_ = Health::kNoContact;
 };
 
-/// Keeps the guest's clock with the host's (versions 1.0, 3.0 and 4.0).
+/// Keeps the guest's clock with the host's (versions 1.0, 3.0 and 4.0). Where the two part suddenly (the host was suspended or its
+/// clock set, the machine was paused or saved) the guest is told to set its clock; otherwise to steer it.
 class TimeSyncService final : public IntegrationService {
  public:
   struct Clocks {
@@ -74,20 +75,21 @@ class TimeSyncService final : public IntegrationService {
   TimeSyncService(EventLoop& loop, Clocks clocks, std::chrono::milliseconds period = std::chrono::seconds(5));
   ~TimeSyncService() override;
 
-  /// The guest's clock stood still (host suspended, machine saved or paused): sets it now. Any thread.
+  /// The guest's clock may have stood still: looks, and sets it if so, now instead of at the next period. Any thread.
   void step();
 
  private:
   void on_ready() override;
   void on_gone() override;
   [[nodiscard]] Result<void> on_response(std::uint32_t, std::span<const std::byte>) override { return {}; }
-  void send_time(std::uint8_t flags);
+  void send_time(bool always_sets);
   void schedule();
 
   EventLoop& loop_;
   Clocks clocks_;
   const std::chrono::milliseconds period_;
   std::optional<EventLoop::TimerId> timer_;
+  std::int64_t offset_ = 0;  ///< host time less reference time when the guest was last told
 };
 
 }  // namespace bygone::devices::integration

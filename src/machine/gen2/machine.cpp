@@ -61,6 +61,7 @@ void Machine::resume() {
   if (parts_->has_ended()) return;
   parts_->start_time();
   parts_->runner->resume();
+  parts_->time_sync->step();
 }
 
 Result<void> Machine::reset() { return parts_->reset(); }
@@ -96,6 +97,7 @@ void Machine::with_human_devices(std::move_only_function<void(HumanDevices)> wor
 devices::storage::StorageController& Machine::storage() { return *parts_->storage; }
 Result<devices::video::Picture> Machine::picture() const { return parts_->video->capture(); }
 nlohmann::json Machine::inspect() { return parts_->inspect(); }
+devices::integration::KeyValueService& Machine::key_values() { return *parts_->key_values; }
 memory::GuestMemory& Machine::guest_memory() { return parts_->memory; }
 cpu::Partition& Machine::partition() { return *parts_->partition; }
 

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "cpu/partition.h"
+#include "devices/integration/key_value.h"
 #include "devices/keyboard/keyboard.h"
 #include "devices/mouse/mouse.h"
 #include "devices/storage/storage_controller.h"
@@ -81,6 +82,8 @@ struct MachineOptions {
   std::vector<DiskOptions> disks;
   GuestSockets sockets;
   std::vector<NetworkOptions> networks;  ///< one adapter each, at most kMaximumNetworks
+  /// What the guest may know of its host and itself through key-value exchange: HostName, VirtualMachineName, VirtualMachineId…
+  devices::integration::KeyValues host_facts;
   std::uint64_t code_cache_bytes = 128ULL << 20;
   Log log;
 };
@@ -129,6 +132,8 @@ class Machine {
   [[nodiscard]] Result<devices::video::Picture> picture() const;
   /// The live state of every part.
   [[nodiscard]] nlohmann::json inspect();
+  /// What guest and host tell each other in names and values. Any thread.
+  [[nodiscard]] devices::integration::KeyValueService& key_values();
   [[nodiscard]] memory::GuestMemory& guest_memory();
   [[nodiscard]] cpu::Partition& partition();
 

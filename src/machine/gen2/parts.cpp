@@ -77,6 +77,7 @@ Result<void> Machine::Parts::create_bus_devices() {
   time_sync = std::make_unique<devices::integration::TimeSyncService>(
       *loop, devices::integration::TimeSyncService::Clocks{devices::integration::TimeSyncService::system_host_time,
                                                            [this] { return hypervisor->reference_time(); }});
+  key_values = std::make_unique<devices::integration::KeyValueService>(*loop, options.host_facts);
   BYGONE_ASSIGN(storage_loop, EventLoop::create());
   storage = std::make_unique<devices::storage::StorageController>(
       devices::storage::StorageOptions{.name = "scsi0", .instance = kScsiInstance}, *storage_loop);
@@ -95,7 +96,8 @@ Result<void> Machine::Parts::create_bus_devices() {
   bus = std::make_unique<vmbus::Server>(memory, hypervisor->synic(), *loop, log.part("vmbus"));
   for (vmbus::Device* device : {static_cast<vmbus::Device*>(video.get()), static_cast<vmbus::Device*>(keyboard.get()),
                                 static_cast<vmbus::Device*>(mouse.get()), static_cast<vmbus::Device*>(shutdown.get()),
-                                static_cast<vmbus::Device*>(heartbeat.get()), static_cast<vmbus::Device*>(time_sync.get())}) {
+                                static_cast<vmbus::Device*>(heartbeat.get()), static_cast<vmbus::Device*>(time_sync.get()),
+                                static_cast<vmbus::Device*>(key_values.get())}) {
     BYGONE_CHECK(bus->add_device(*device, *loop));
   }
   BYGONE_CHECK(bus->add_device(*storage, *storage_loop));

@@ -16,6 +16,7 @@
 #include "chipset/power_management.h"
 #include "chipset/rtc.h"
 #include "chipset/serial.h"
+#include "devices/integration/key_value.h"
 #include "devices/integration/services.h"
 #include "devices/keyboard/keyboard.h"
 #include "devices/mouse/mouse.h"
@@ -108,6 +109,7 @@ struct Machine::Parts {
   std::unique_ptr<devices::integration::ShutdownService> shutdown;
   std::unique_ptr<devices::integration::HeartbeatService> heartbeat;
   std::unique_ptr<devices::integration::TimeSyncService> time_sync;
+  std::unique_ptr<devices::integration::KeyValueService> key_values;
   std::unique_ptr<EventLoop> storage_loop;
   std::unique_ptr<devices::storage::StorageController> storage;
   std::unique_ptr<EventLoop> sockets_loop;
