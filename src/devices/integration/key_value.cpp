@@ -66,6 +66,15 @@ void KeyValueService::remove(const std::string& key) {
   loop_.post([this, key] { enqueue({KeyValueOperation::kDelete, KeyValuePool::kExternal, 0, key, {}}); });
 }
 
+void KeyValueService::refresh() {
+  loop_.post([this] {
+    // What is under way, or waits, reads them anyway.
+    if (!is_ready() || current_) return;
+    if (timer_) loop_.cancel_timer(*std::exchange(timer_, std::nullopt));
+    read_pools();
+  });
+}
+
 KeyValues KeyValueService::values(KeyValuePool pool) const {
   if (pool == KeyValuePool::kHost) return host_;
   return known_.with([&](const Known& known) {

@@ -3,7 +3,7 @@
 //
 // One request is under way at a time, as the guest's daemon wants it; more wait here, up to a bound. The guest's own pools are
 // read once it is there and then every period.
-// Threading: as vmbus::Device; set(), remove() and values() from any thread.
+// Threading: as vmbus::Device; set(), remove(), refresh() and values() from any thread.
 #pragma once
 
 #include <chrono>
@@ -31,6 +31,8 @@ class KeyValueService final : public IntegrationService {
   /// Errors: kInvalidArgument (empty or too long), kExhausted (too many).
   [[nodiscard]] Result<void> set(const std::string& key, const std::string& value);
   void remove(const std::string& key);
+  /// Asks the guest for its pools now instead of at the next period; values() has them a moment later.
+  void refresh();
   /// What the guest last told in one of its pools (kGuest, kAutomatic), or what it is told (kExternal, kHost).
   [[nodiscard]] KeyValues values(spec::vmbus::KeyValuePool pool) const;
 
