@@ -18,7 +18,7 @@ TEST(IntegrationOnLinux, a_request_to_shut_down_ends_the_guest_in_good_order) {
   LinuxGuest guest({.modules = {"hv_utils"}});
   ASSERT_TRUE(guest.is_up());
   guest.machine().request_shutdown();
-  const auto end = guest.machine().wait_for(60s);
+  const auto end = guest.machine().wait_for(240s);
   ASSERT_TRUE(end) << "the guest still runs";
   EXPECT_EQ(end->reason, MachineEnd::Reason::kPoweredOff);
   EXPECT_THAT(guest.console(), testing::HasSubstr("guest: poweroff in good order"));

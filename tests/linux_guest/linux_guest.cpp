@@ -129,7 +129,7 @@ bool LinuxGuest::wait_for_shell(std::chrono::seconds limit) {
   const auto deadline = steady_clock::now() + limit;
   while (steady_clock::now() < deadline) {
     const UniqueFd socket = start("true");
-    if (socket && read_all(socket, std::chrono::seconds(10)).starts_with(kStatus)) return true;
+    if (socket && read_all(socket, std::chrono::seconds(120)).starts_with(kStatus)) return true;
     if (machine_->wait_for(std::chrono::milliseconds(100))) return false;
   }
   return false;

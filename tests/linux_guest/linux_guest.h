@@ -37,14 +37,14 @@ class LinuxGuest {
   [[nodiscard]] bool is_up() const { return is_up_; }
   [[nodiscard]] machine::gen2::Machine& machine() { return *machine_; }
   /// Runs shell commands in the guest; their output and errors. A status other than 0, or no end in time, fails the test.
-  std::string run(const std::string& commands, std::chrono::seconds limit = std::chrono::seconds(60));
+  std::string run(const std::string& commands, std::chrono::seconds limit = std::chrono::seconds(240));
   /// Starts shell commands that run on; read their output and status from the socket.
   [[nodiscard]] UniqueFd start(const std::string& commands);
   /// Waits for the guest's shell, after a reboot for example. False: not in time.
-  bool wait_for_shell(std::chrono::seconds limit = std::chrono::seconds(60));
+  bool wait_for_shell(std::chrono::seconds limit = std::chrono::seconds(240));
   /// What the serial console said so far.
   [[nodiscard]] std::string console() const;
-  bool wait_for_console(const std::string& text, std::size_t times = 1, std::chrono::seconds limit = std::chrono::seconds(60)) const;
+  bool wait_for_console(const std::string& text, std::size_t times = 1, std::chrono::seconds limit = std::chrono::seconds(240)) const;
   [[nodiscard]] std::filesystem::path folder() const { return folder_; }
   [[nodiscard]] std::filesystem::path socket(const std::string& name) const { return folder_ / "sockets" / name; }
 

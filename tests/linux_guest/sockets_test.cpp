@@ -28,7 +28,7 @@ std::string through(const UniqueFd& socket, std::string_view text) {
     write_all(socket, text);
     ::shutdown(socket.get(), SHUT_WR);
   });
-  return read_all(socket, 60s);
+  return read_all(socket, 240s);
 }
 
 TEST(SocketsOnLinux, socat_in_the_guest_echoes_what_the_host_sends) {
