@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "support/guid.h"
@@ -52,6 +53,8 @@ class BlockDevice {
   /// May change only by a resize, which the device announces to its owner out of band.
   [[nodiscard]] virtual BlockDeviceInfo info() const = 0;
   virtual void submit(BlockRequest request) = 0;
+  /// Names the content that a flushed disk has: another after any write, the same after closing and opening. Empty: unknown.
+  [[nodiscard]] virtual std::string content_stamp() { return {}; }
 };
 
 /// The synchronous form, for tools and tests. Threading: not from a completion.

@@ -62,6 +62,8 @@ class File {
   [[nodiscard]] virtual Result<void> allocate(std::uint64_t offset, std::uint64_t length) = 0;
   /// The run that starts at `offset`, which lies inside the file.
   [[nodiscard]] virtual Result<FileRun> run_at(std::uint64_t offset) = 0;
+  /// Its size and the time of its last change; empty: unknown.
+  [[nodiscard]] virtual std::string change_stamp() { return {}; }
 };
 
 template <typename T>

@@ -108,6 +108,12 @@ class HostFile final : public File {
     return static_cast<std::uint64_t>(status.st_size);
   }
 
+  std::string change_stamp() override {
+    struct stat status = {};
+    if (::fstat(cached_.get(), &status) != 0 || !S_ISREG(status.st_mode)) return {};
+    return fmt::format("{} bytes, {}.{:09}", status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+  }
+
   Result<void> resize(std::uint64_t new_size) override {
     if (::ftruncate(cached_.get(), static_cast<off_t>(new_size)) != 0) return fail_errno(errno, "resizing " + name_);
     return {};

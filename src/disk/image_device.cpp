@@ -48,6 +48,12 @@ ImageDevice::~ImageDevice() { [[maybe_unused]] const Result<void> unreported = c
 
 BlockDeviceInfo ImageDevice::info() const { return info_; }
 
+std::string ImageDevice::content_stamp() {
+  const std::lock_guard lock(mutex_);
+  std::string stamp = layout_->stamp_content();
+  return stamp.empty() ? file_->change_stamp() : stamp;
+}
+
 void ImageDevice::submit(BlockRequest request) {
   {
     const std::lock_guard lock(mutex_);

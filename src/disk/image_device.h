@@ -28,6 +28,7 @@ class ImageDevice final : public BlockDevice {
 
   [[nodiscard]] BlockDeviceInfo info() const override;
   void submit(BlockRequest request) override;
+  [[nodiscard]] std::string content_stamp() override;
 
   /// Waits for all requests, makes everything durable and marks the file as closed in order. Nothing may be submitted afterwards.
   [[nodiscard]] Result<void> close();

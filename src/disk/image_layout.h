@@ -72,6 +72,8 @@ class ImageLayout {
   [[nodiscard]] virtual std::optional<ParentReference> parent() const { return {}; }
   /// What children call this image by; it changes when the content does (VHDX) or never (VHD).
   [[nodiscard]] virtual Guid link_identity() const { return {}; }
+  /// A name for the present content, which the next write gives another; empty: the format has no such thing.
+  [[nodiscard]] virtual std::string stamp_content() { return {}; }
 
   /// The first run of [offset, offset + length): 1 to `length` bytes, inside one block.
   [[nodiscard]] virtual Result<Extent> find(std::uint64_t offset, std::uint64_t length) = 0;

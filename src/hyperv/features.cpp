@@ -64,14 +64,17 @@ constexpr std::uint32_t kMaximumProcessors = 64;
 constexpr std::uint32_t kBuild = 22621;
 constexpr std::uint32_t kMajorMinor = 10U << 16;
 
-const Description* describe(std::string_view name) {
-  for (const Description& description : kDescriptions) {
-    if (description.name == name) return &description;
-  }
-  return nullptr;
-}
-
 }  // namespace
+
+Result<Feature> feature_named(std::string_view name) {
+  std::string known;
+  for (const Description& description : kDescriptions) {
+    if (description.name == name) return description.feature;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", description.name);
+  }
+  return std::unexpected(Error{ErrorCode::kNotFound, fmt::format("there is no enlightenment named {}", name),
+                               fmt::format("The enlightenments are {}", known)});
+}
 
 std::string_view to_string(Feature feature) {
   for (const Description& description : kDescriptions) {
@@ -113,17 +116,11 @@ Result<FeatureSet> FeatureSet::parse(std::string_view text) {
     if (change.size() < 2 || (change[0] != '+' && change[0] != '-')) {
       return fail(ErrorCode::kInvalidArgument, "\"{}\" does not add (+) or remove (-) an enlightenment", change);
     }
-    const Description* found = describe(change.substr(1));
-    if (found == nullptr) {
-      std::string known;
-      for (const Description& description : kDescriptions) known += fmt::format("{}{}", known.empty() ? "" : ", ", description.name);
-      return std::unexpected(Error{ErrorCode::kNotFound, fmt::format("there is no enlightenment named {}", change.substr(1)),
-                                   fmt::format("The enlightenments are {}", known)});
-    }
+    BYGONE_ASSIGN(const Feature found, feature_named(change.substr(1)));
     if (change[0] == '+') {
-      set.add(found->feature);
+      set.add(found);
     } else {
-      set.remove(found->feature);
+      set.remove(found);
     }
   }
   return set;

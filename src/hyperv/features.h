@@ -57,6 +57,8 @@ class FeatureSet {
 };
 
 [[nodiscard]] std::string_view to_string(Feature feature);
+/// Errors: kNotFound with the names there are.
+[[nodiscard]] Result<Feature> feature_named(std::string_view name);
 
 /// Puts the hypervisor's leaves into a table and sets the hypervisor bit in leaf 1. Foreign hypervisor leaves
 /// (0x40000000-0x4FFFFFFF) are removed: guests take the highest base that they find.

@@ -72,8 +72,7 @@ void EventLoop::post(Task task) {
     const std::lock_guard lock(mutex_);
     posted_.push_back(std::move(task));
   }
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const ssize_t ignored = ::write(wake_.get(), &one, sizeof one);
+  wake();
 }
 
 void EventLoop::stop() {
@@ -81,8 +80,32 @@ void EventLoop::stop() {
     const std::lock_guard lock(mutex_);
     stop_requested_ = true;
   }
+  wake();
+}
+
+void EventLoop::wake() {
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t ignored = ::write(wake_.get(), &one, sizeof one);
+}
+
+void EventLoop::hold() {
+  std::unique_lock lock(mutex_);
+  hold_wanted_ = true;
+  wake();
+  hold_changed_.wait(lock, [this] { return is_held_; });
+}
+
+void EventLoop::release() {
+  const std::lock_guard lock(mutex_);
+  hold_wanted_ = false;
+  hold_changed_.notify_all();
+}
+
+void EventLoop::post_held(Task task) {
+  const std::lock_guard lock(mutex_);
+  (is_held_ ? posted_held_ : posted_).push_back(std::move(task));
+  hold_changed_.notify_all();
+  wake();
 }
 
 void EventLoop::run() {
@@ -111,6 +134,7 @@ void EventLoop::run_once(std::chrono::milliseconds limit) {
     (*handler)(event.events);
   }
   run_due_timers();
+  run_held();
   run_posted();
 }
 
@@ -132,6 +156,22 @@ void EventLoop::run_posted() {
     tasks.swap(posted_);
   }
   for (Task& task : tasks) task();
+}
+
+/// Stays here while the loop is held.
+void EventLoop::run_held() {
+  std::unique_lock lock(mutex_);
+  if (!hold_wanted_) return;
+  is_held_ = true;
+  hold_changed_.notify_all();
+  while (hold_wanted_ || !posted_held_.empty()) {
+    std::vector<Task> tasks = std::exchange(posted_held_, {});
+    lock.unlock();
+    for (Task& task : tasks) task();
+    lock.lock();
+    hold_changed_.wait(lock, [this] { return !hold_wanted_ || !posted_held_.empty(); });
+  }
+  is_held_ = false;
 }
 
 void EventLoop::arm_timer() {

@@ -1,13 +1,15 @@
 // One thread's event loop: file descriptors, timers and work posted from other threads.
-// Threading: post() and stop() from any thread; everything else on the loop's own thread or before run().
+// Threading: post(), stop(), hold(), release() and post_held() from any thread; everything else on the loop's own thread or before run().
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "support/result.h"
@@ -38,6 +40,13 @@ class EventLoop {
   /// Queues `task` to run on the loop, in order.
   void post(Task task);
 
+  /// Stops the loop, which another thread runs, from doing anything but post_held() work; returns when it has stopped. Whoever looks
+  /// at a whole machine holds its loops, so that nothing moves meanwhile. Not twice.
+  void hold();
+  void release();
+  /// As post(), and the task runs also if the loop is held now.
+  void post_held(Task task);
+
   /// Runs until stop().
   void run();
   /// Runs what is ready, waiting at most `limit` for something to become so. For tests and for embedding.
@@ -48,7 +57,9 @@ class EventLoop {
   EventLoop(UniqueFd epoll, UniqueFd wake, UniqueFd timer);
   void run_due_timers();
   void run_posted();
+  void run_held();
   void arm_timer();
+  void wake();
 
   UniqueFd epoll_;
   UniqueFd wake_;
@@ -58,7 +69,25 @@ class EventLoop {
   std::uint64_t next_timer_ = 1;
   std::mutex mutex_;
   std::vector<Task> posted_;      // guarded by mutex_
+  std::vector<Task> posted_held_;  // guarded by mutex_
+  bool hold_wanted_ = false;       // guarded by mutex_
+  bool is_held_ = false;           // guarded by mutex_
+  std::condition_variable hold_changed_;
   bool stop_requested_ = false;  // guarded by mutex_
+};
+
+/// Holds a loop while it lives.
+class LoopHold {
+ public:
+  explicit LoopHold(EventLoop& loop) : loop_(&loop) { loop.hold(); }
+  LoopHold(LoopHold&& other) noexcept : loop_(std::exchange(other.loop_, nullptr)) {}
+  LoopHold& operator=(LoopHold&&) = delete;
+  ~LoopHold() {
+    if (loop_ != nullptr) loop_->release();
+  }
+
+ private:
+  EventLoop* loop_;
 };
 
 }  // namespace bygone

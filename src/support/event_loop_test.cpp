@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/epoll.h>
 
+#include <atomic>
 #include <thread>
 
 namespace bygone {
@@ -41,6 +42,30 @@ TEST(EventLoop, handler_may_unwatch_itself) {
   loop->run_once(std::chrono::milliseconds(100));
   loop->run_once(std::chrono::milliseconds(0));
   EXPECT_EQ(calls, 1);
+}
+
+TEST(EventLoop, held_loop_runs_only_work_for_held_loops) {
+  auto loop = EventLoop::create().value();
+  std::atomic<int> ordinary = 0, held = 0;
+  std::thread runner([&] { loop->run(); });
+  {
+    const LoopHold hold(*loop);
+    loop->post([&] { ++ordinary; });
+    loop->post_held([&] {
+      ++held;
+      held.notify_all();
+    });
+    held.wait(0);
+    EXPECT_EQ(ordinary, 0);
+  }
+  loop->post_held([&] {
+    ++held;
+    held.notify_all();
+  });
+  held.wait(1);
+  EXPECT_EQ(ordinary, 1);  // came before
+  loop->stop();
+  runner.join();
 }
 
 }  // namespace

@@ -407,9 +407,14 @@ void Server::reset() {
   for_each_device([](Device& device) { device.reset(); });
 }
 
-Result<json> Server::save() {
+Result<void> Server::settle() {
   run_on(control_loop_, [] {});  // messages that came before the vCPUs stopped
   if (!wait_until_quiet()) return fail(ErrorCode::kBusy, "saving the bus: a channel does not finish opening or closing");
+  return {};
+}
+
+Result<json> Server::save() {
+  BYGONE_CHECK(settle());
   json state = {{"devices", json::object()}};
   Result<void> devices_saved;
   for_each_device([&](Device& device) {

@@ -60,7 +60,10 @@ class Server {
 
   /// Machine reset; no vCPU runs. Returns when all devices have let go and have been reset.
   void reset();
-  /// The whole bus and its devices; no vCPU runs. Errors: a device's, kBusy (a channel does not settle).
+  /// Waits until no channel is being opened or closed; no vCPU runs. Errors: kBusy.
+  [[nodiscard]] Result<void> settle();
+  /// The whole bus and its devices; no vCPU runs. The loops may be held, after settle(): then nothing happens between this look
+  /// at the devices and one at guest memory. Errors: a device's, kBusy (a channel does not settle).
   [[nodiscard]] Result<nlohmann::json> save();
   /// Into a new server with the same devices, guest memory already restored, no vCPU running. Errors: kCorrupt, kNotFound,
   /// kUnsupported; the server is then only good for destruction.
@@ -121,13 +124,13 @@ class Server {
   std::atomic<std::size_t> backlog_ = 0;   ///< outgoing_.size()
 };
 
-/// Runs `work` on a loop that another thread runs, and waits for it.
+/// Runs `work` on a loop that another thread runs, also when the loop is held, and waits for it.
 template <typename Work>
 void run_on(EventLoop& loop, Work work) {
   std::mutex mutex;
   std::condition_variable changed;
   bool done = false;
-  loop.post([&] {
+  loop.post_held([&] {
     work();
     const std::lock_guard lock(mutex);
     done = true;

@@ -187,6 +187,18 @@ Result<void> load_xsave_image(VcpuBlock& block, std::span<const std::byte> image
 
 }  // namespace
 
+namespace {
+
+/// An interrupt that another engine had taken from the local APIC and not yet delivered: here it is requested again.
+void take_back_interrupt(LocalApicState& apic, std::uint8_t vector) {
+  constexpr std::size_t kInService = 0x10, kRequested = 0x20;  // registers 0x100 and 0x200, Intel SDM volume 3, 11.8.4
+  const std::uint32_t bit = 1U << vector % 32;
+  apic.registers[kInService + vector / 32] &= ~bit;
+  apic.registers[kRequested + vector / 32] |= bit;
+}
+
+}  // namespace
+
 Result<VcpuState> SoftwareVcpu::save_state() {
   BYGONE_CHECK(finish_exit());
   VcpuBlock& block = core_.block();
@@ -236,7 +248,9 @@ Result<void> SoftwareVcpu::restore_state(const VcpuState& state) {
     }
   }
   if (core_.apic() != nullptr) {
-    core_.apic()->restore(state.local_apic);
+    LocalApicState apic = state.local_apic;
+    if (state.events.interrupt_vector) take_back_interrupt(apic, *state.events.interrupt_vector);
+    core_.apic()->restore(apic);
     if (deadline) static_cast<void>(core_.apic()->write_msr(msr::kTscDeadline, *deadline));
   }
   block.nmi_pending = state.events.nmi_pending ? 1 : 0;

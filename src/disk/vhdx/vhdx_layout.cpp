@@ -291,7 +291,20 @@ Result<Extent> VhdxLayout::find(std::uint64_t offset, std::uint64_t length) {
   return run.is_set ? Extent{Extent::Kind::kFile, length, found.file_offset + inside} : Extent{Extent::Kind::kParent, length, 0};
 }
 
+std::string VhdxLayout::stamp_content() {
+  if (keeps_data_write_guid_) return {};
+  is_stamped_ = true;
+  return header_.data_write_guid.text();
+}
+
 Result<void> VhdxLayout::begin_modification() {
+  if (log_ && is_stamped_) {
+    VhdxHeader next = header_;
+    next.data_write_guid = Guid::random();
+    BYGONE_CHECK(write_vhdx_header(file_, next));
+    header_ = next;
+    is_stamped_ = false;
+  }
   if (log_) return {};
   const Guid guid = Guid::random();
   BYGONE_ASSIGN(VhdxLogWriter log, VhdxLogWriter::create(file_, header_.log_offset, header_.log_length, guid));
@@ -301,6 +314,7 @@ Result<void> VhdxLayout::begin_modification() {
   if (!keeps_data_write_guid_) next.data_write_guid = Guid::random();
   BYGONE_CHECK(write_vhdx_header(file_, next));
   header_ = next;
+  is_stamped_ = false;
   log_.emplace(std::move(log));
   return {};
 }

@@ -27,6 +27,7 @@ class VhdxLayout final : public ImageLayout {
   [[nodiscard]] std::uint64_t block_bytes() const override { return metadata_.block_bytes; }
   [[nodiscard]] std::optional<ParentReference> parent() const override;
   [[nodiscard]] Guid link_identity() const override { return header_.data_write_guid; }
+  [[nodiscard]] std::string stamp_content() override;
   [[nodiscard]] Result<Extent> find(std::uint64_t offset, std::uint64_t length) override;
   [[nodiscard]] Result<WriteTarget> prepare_write(std::uint64_t offset, std::uint64_t length) override;
   Result<void> finish_write(std::uint64_t offset, std::uint64_t length) override;
@@ -103,6 +104,7 @@ class VhdxLayout final : public ImageLayout {
   std::optional<VhdxLogWriter> log_;  // from the first change on
   bool was_replayed_ = false;
   bool keeps_data_write_guid_ = false;
+  bool is_stamped_ = false;  ///< somebody remembers data_write_guid: the next write needs a new one
   std::uint64_t ratio_ = 1;
   std::uint64_t end_ = 0;  // of the file, rounded up to 1 MiB
   bool knows_free_space_ = false;

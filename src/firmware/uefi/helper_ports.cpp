@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "support/saved_fields.h"
 
 namespace bygone::firmware {
 
@@ -10,6 +13,10 @@ using uefi::NvramCommand;
 using uefi::NvramDescriptor;
 using uefi::Selector;
 using uefi::Status;
+
+namespace {
+constexpr std::uint32_t kSavedVersion = 1;
+}
 
 HelperPorts::HelperPorts(memory::GuestMemory& memory, VariableStore& variables, Events events, Log log)
     : memory_(memory), variables_(variables), events_(std::move(events)), log_(std::move(log)) {}
@@ -29,6 +36,40 @@ void HelperPorts::reset() {
   const std::lock_guard lock(mutex_);
   selector_ = 0;
   is_runtime_ = false;
+}
+
+nlohmann::json HelperPorts::save() const {
+  const std::lock_guard lock(mutex_);
+  nlohmann::json state = {{"version", kSavedVersion}, {"selector", selector_}, {"generation_id_low", generation_id_low_}, {"runtime", is_runtime_}};
+  if (!variables_.has_file()) {
+    const std::vector<std::byte> content = variables_.content();
+    const auto* first = reinterpret_cast<const std::uint8_t*>(content.data());
+    state["variables"] = nlohmann::json::binary({first, first + content.size()});
+  }
+  return state;
+}
+
+Result<void> HelperPorts::restore(const nlohmann::json& state) {
+  SavedFields fields(state, "the firmware's helper ports", kSavedVersion);
+  std::uint32_t selector = 0, generation_id_low = 0;
+  bool is_runtime = false;
+  fields.read("selector", selector);
+  fields.read("generation_id_low", generation_id_low);
+  fields.read("runtime", is_runtime);
+  const nlohmann::json* variables = variables_.has_file() ? nullptr : fields.nested("variables");
+  fields.require(variables == nullptr || variables->is_binary(), "the variables are no bytes");
+  BYGONE_CHECK(fields.finish());
+  const std::lock_guard lock(mutex_);
+  if (variables != nullptr) BYGONE_CHECK(variables_.set_content(std::as_bytes(std::span(variables->get_binary()))));
+  selector_ = selector;
+  generation_id_low_ = generation_id_low;
+  is_runtime_ = is_runtime;
+  return {};
+}
+
+nlohmann::json HelperPorts::inspect() const {
+  const std::lock_guard lock(mutex_);
+  return {{"selector", selector_}, {"runtime", is_runtime_}, {"variable_bytes", variables_.used_bytes()}};
 }
 
 void HelperPorts::write_data(std::uint32_t value) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "firmware/uefi/variable_store.h"
@@ -28,6 +29,11 @@ class HelperPorts {
   [[nodiscard]] std::uint32_t read(std::uint16_t port, std::uint8_t size);
   void write(std::uint16_t port, std::uint8_t size, std::uint32_t value);
   void reset();
+  /// The variables come along when no file keeps them.
+  [[nodiscard]] nlohmann::json save() const;
+  /// Errors: kCorrupt, kUnsupported; then nothing changed.
+  [[nodiscard]] Result<void> restore(const nlohmann::json& state);
+  [[nodiscard]] nlohmann::json inspect() const;
 
  private:
   void write_data(std::uint32_t value);
@@ -44,7 +50,7 @@ class HelperPorts {
   Events events_;
   Log log_;
   RateLimit log_limit_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::uint32_t selector_ = 0;
   std::uint32_t generation_id_low_ = 0;
   bool is_runtime_ = false;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "spec/uefi/handover.h"
+#include "support/cbor.h"
 #include "support/file.h"
 
 namespace bygone::firmware {
@@ -31,8 +32,7 @@ std::vector<std::uint8_t> encode(const std::map<VariableKey, Variable>& variable
 }
 
 Result<std::map<VariableKey, Variable>> decode(std::span<const std::byte> file) {
-  const auto* begin = reinterpret_cast<const std::uint8_t*>(file.data());
-  const Json root = Json::from_cbor(begin, begin + file.size(), true, false);
+  const Json root = from_cbor(file).value_or(Json());
   const auto refuse = [](const char* why) { return fail(ErrorCode::kCorrupt, "{}", why); };
   if (!root.is_object() || root.value("format", Json()) != "bygone-variables") return refuse("it is not a variable store");
   if (root.value("version", Json()) != kFormatVersion) return refuse("its version is not known to this program");
@@ -75,6 +75,17 @@ Result<VariableStore> VariableStore::open(std::filesystem::path path) {
   }
   store.variables_ = std::move(*variables);
   return store;
+}
+
+std::vector<std::byte> VariableStore::content() const {
+  const std::vector<std::uint8_t> bytes = encode(variables_);
+  const auto* first = reinterpret_cast<const std::byte*>(bytes.data());
+  return {first, first + bytes.size()};
+}
+
+Result<void> VariableStore::set_content(std::span<const std::byte> content) {
+  BYGONE_ASSIGN(auto variables, decode(content));
+  return replace(std::move(variables));
 }
 
 const Variable* VariableStore::find(const VariableKey& key) const {

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,12 @@ class VariableStore {
   /// Errors: kExhausted (full), kNoSpace, kIo.
   [[nodiscard]] Result<void> set(const VariableKey& key, Variable variable);
   [[nodiscard]] Result<void> remove(const VariableKey& key);
+
+  /// All variables as the file holds them; for saved state, when there is no file.
+  [[nodiscard]] std::vector<std::byte> content() const;
+  /// Errors: kCorrupt; then nothing changed.
+  [[nodiscard]] Result<void> set_content(std::span<const std::byte> content);
+  [[nodiscard]] bool has_file() const { return !path_.empty(); }
 
  private:
   using Map = std::map<VariableKey, Variable>;

@@ -23,29 +23,16 @@ Result<std::unique_ptr<Machine>> Machine::create(MachineOptions options) {
 
 Machine::Machine(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
-Machine::~Machine() {
-  parts_->end({MachineEnd::Reason::kStopped, {}});
-  if (parts_->control_thread.joinable()) parts_->control_thread.join();
-  parts_->runner->stop();
-  parts_->timers.pause();
-  for (const auto& network : parts_->networks) network->stop();
-  for (auto [thread, loop] : {std::pair{&parts_->sockets_thread, parts_->sockets_loop.get()},
-                              std::pair{&parts_->storage_thread, parts_->storage_loop.get()},
-                              std::pair{&parts_->loop_thread, parts_->loop.get()}}) {
-    if (!thread->joinable()) continue;
-    loop->stop();
-    thread->join();
-  }
-}
+Machine::~Machine() = default;
 
 Result<void> Machine::start() {
-  BYGONE_CHECK(parts_->load_boot_state());
-  if (parts_->sockets) parts_->sockets_thread = std::thread([this] { parts_->sockets_loop->run(); });
-  parts_->storage_thread = std::thread([this] { parts_->storage_loop->run(); });
-  for (const auto& network : parts_->networks) network->start();
-  parts_->loop_thread = std::thread([this] { parts_->loop->run(); });
+  if (!parts_->is_restored) {
+    BYGONE_CHECK(parts_->load_boot_state());
+    parts_->start_loops();
+  }
   parts_->control_thread = std::thread([this] { parts_->serve_control(); });
   parts_->runner->start();
+  if (parts_->is_restored) parts_->start_time();
   parts_->runner->resume();
   return {};
 }
@@ -62,6 +49,20 @@ void Machine::resume() {
   parts_->start_time();
   parts_->runner->resume();
   parts_->time_sync->step();
+}
+
+Result<void> Machine::save(const std::filesystem::path& path, const saved_state::Progress& progress) {
+  const std::lock_guard lock(parts_->control_mutex);
+  const bool was_running = !parts_->runner->is_paused();
+  parts_->runner->pause();
+  parts_->stop_time();
+  auto outcome = parts_->save(path, progress);
+  if (!outcome && was_running && !parts_->has_ended()) {
+    parts_->start_time();
+    parts_->runner->resume();
+  }
+  if (!outcome) return std::unexpected(std::move(outcome).error().within("saving the machine"));
+  return {};
 }
 
 Result<void> Machine::reset() { return parts_->reset(); }

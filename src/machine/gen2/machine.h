@@ -1,6 +1,7 @@
 // A Generation 2 machine: its memory, processors, hypervisor, chipset and bus, put together from MachineOptions and run.
 //
 //   create() → start() → … pause()/resume()/reset() … → power_off() or the guest does → wait()
+//   save(path) → a later create() with MachineOptions::saved_state = path → start() goes on where it stopped
 //
 // The vCPU threads belong to the Runner, slow devices to the event loop's thread, timers to the timer service's. A guest's wish that
 // stops processors (reset, power off, a crash) is carried out on the control thread, so that nobody waits for itself.
@@ -29,6 +30,7 @@
 #include "firmware/entry_state.h"
 #include "machine/gen2/memory_map.h"
 #include "machine/gen2/network_part.h"
+#include "machine/saved_state/memory_image.h"
 #include "support/log.h"
 #include "support/result.h"
 
@@ -85,8 +87,15 @@ struct MachineOptions {
   /// What the guest may know of its host and itself through key-value exchange: HostName, VirtualMachineName, VirtualMachineId…
   devices::integration::KeyValues host_facts;
   std::uint64_t code_cache_bytes = 128ULL << 20;
+  std::filesystem::path saved_state;            ///< resume from this; empty: start afresh. The file is only read
+  saved_state::Progress restore_progress = {};  ///< called on create()'s thread; false gives up
+  bool accepts_changed_disks = false;           ///< resume although a disk has been written since: for rescue only
   Log log;
 };
+
+/// The manifest of a saved state, as docs/saved-state.md describes it: for lists and for filling in MachineOptions.
+/// Errors: the file's, kCorrupt, kUnsupported.
+[[nodiscard]] Result<nlohmann::json> read_saved_manifest(const std::filesystem::path& path);
 
 /// How a machine came to its end.
 struct MachineEnd {
@@ -114,6 +123,10 @@ class Machine {
   void pause();
   void resume();
   [[nodiscard]] Result<void> reset();
+  /// Writes the whole machine to `path`, replacing what is there only when all has been written. Afterwards the machine is paused:
+  /// power_off() it, or resume() it. On an error it is as it was before, running if it ran. `progress` is called on this thread.
+  /// Errors: the host's, kBusy (a device does not settle), kCancelled.
+  [[nodiscard]] Result<void> save(const std::filesystem::path& path, const saved_state::Progress& progress = {});
   /// Pulls the plug.
   void power_off();
   /// Asks the guest to shut down: through the shutdown service, or else with the power button.
@@ -139,6 +152,10 @@ class Machine {
 
  private:
   struct Parts;
+  struct SavedMachine;
+  struct SavedMachineDeleter {
+    void operator()(SavedMachine* machine) const;
+  };
   explicit Machine(std::unique_ptr<Parts> parts);
   std::unique_ptr<Parts> parts_;
 };

@@ -11,6 +11,7 @@ Result<std::unique_ptr<Machine::Parts>> Machine::Parts::create(MachineOptions gi
   }
   auto parts = std::make_unique<Parts>(std::move(given));
   BYGONE_ASSIGN(parts->boot_image, read_boot_image(parts->options.boot));
+  if (!parts->options.saved_state.empty()) BYGONE_CHECK(parts->open_saved_state());
   BYGONE_ASSIGN(parts->loop, EventLoop::create());
   BYGONE_CHECK(parts->create_memory());
   BYGONE_CHECK(parts->create_processors());
@@ -25,7 +26,25 @@ Result<std::unique_ptr<Machine::Parts>> Machine::Parts::create(MachineOptions gi
       [self](cpu::VpIndex vp, const Error& error) {
         self->end({MachineEnd::Reason::kEngineFailed, fmt::format("processor {}: {}", vp.value, error.text())});
       });
+  if (parts->saved) {
+    auto restored = parts->restore();
+    if (!restored) return std::unexpected(std::move(restored).error().within("resuming the saved machine"));
+  }
   return parts;
+}
+
+Machine::Parts::~Parts() {
+  end({MachineEnd::Reason::kStopped, {}});
+  if (control_thread.joinable()) control_thread.join();
+  if (runner) runner->stop();
+  timers.pause();
+  for (const auto& network : networks) network->stop();
+  for (auto [thread, each] : {std::pair{&sockets_thread, sockets_loop.get()}, std::pair{&storage_thread, storage_loop.get()},
+                              std::pair{&loop_thread, loop.get()}}) {
+    if (!thread->joinable()) continue;
+    each->stop();
+    thread->join();
+  }
 }
 
 Result<void> Machine::Parts::create_memory() {
@@ -45,8 +64,10 @@ Result<void> Machine::Parts::create_processors() {
   cpu::PartitionOptions partition_options;
   partition_options.memory = &memory;
   partition_options.vcpu_count = options.processors;
-  partition_options.cpuid = make_machine_cpuid(engine_table, options.processors);
-  hyperv::add_cpuid_leaves(partition_options.cpuid, features);
+  cpuid = make_machine_cpuid(engine_table, options.processors);
+  BYGONE_CHECK(adopt_saved_processors(cpuid));
+  hyperv::add_cpuid_leaves(cpuid, features);
+  partition_options.cpuid = cpuid;
   partition_options.local_apics = chipset::local_apic_factory(timers);
   partition_options.code_cache_bytes = options.code_cache_bytes;
   partition_options.log = log.part("cpu");
@@ -86,10 +107,11 @@ Result<void> Machine::Parts::create_bus_devices() {
                 devices::storage::kMaximumLuns);
   }
   for (std::uint8_t lun = 0; DiskOptions& disk : options.disks) {
+    disks.emplace_back(std::move(disk.device));
     if (disk.is_dvd) {
-      storage->attach_dvd(lun, std::move(disk.device));
+      storage->attach_dvd(lun, disks.back());
     } else {
-      storage->attach_disk(lun, std::move(disk.device));
+      storage->attach_disk(lun, disks.back());
     }
     ++lun;
   }

@@ -36,11 +36,15 @@
 namespace bygone::machine::gen2 {
 
 /// Makes firmware's helper ports a device on the bus.
-class HelperPortDevice final : public chipset::PortDevice {
+class HelperPortDevice final : public chipset::PortDevice, public chipset::Savable {
  public:
   explicit HelperPortDevice(firmware::HelperPorts& ports) : ports_(ports) {}
   [[nodiscard]] std::uint32_t read_port(std::uint16_t port, std::uint8_t size) override { return ports_.read(port, size); }
   void write_port(std::uint16_t port, std::uint8_t size, std::uint32_t value) override { ports_.write(port, size, value); }
+  [[nodiscard]] nlohmann::json save() const override { return ports_.save(); }
+  [[nodiscard]] Result<void> restore(const nlohmann::json& state) override { return ports_.restore(state); }
+  void reset() override { ports_.reset(); }
+  [[nodiscard]] nlohmann::json inspect() const override { return ports_.inspect(); }
 
  private:
   firmware::HelperPorts& ports_;
@@ -49,6 +53,9 @@ class HelperPortDevice final : public chipset::PortDevice {
 struct Machine::Parts {
   [[nodiscard]] static Result<std::unique_ptr<Parts>> create(MachineOptions options);
   explicit Parts(MachineOptions given) : options(std::move(given)), log(options.log), ports(log.part("ports")), mmio(log.part("mmio")) {}
+  ~Parts();
+  Parts(const Parts&) = delete;
+  Parts& operator=(const Parts&) = delete;
 
   // Construction, in this order.
   [[nodiscard]] Result<void> create_memory();
@@ -63,7 +70,27 @@ struct Machine::Parts {
   [[nodiscard]] Result<void> create_networks();
   void attach_devices();
 
+  // Saved state (saving.cpp).
+  struct SavedPart {
+    std::string_view name;
+    chipset::Savable* part;
+  };
+  /// Everything of the chipset's that is saved, restored, reset and inspected.
+  [[nodiscard]] std::vector<SavedPart> saved_parts();
+  /// All threads that move the machine besides its processors and timers.
+  [[nodiscard]] std::vector<EventLoop*> loops() const;
+  [[nodiscard]] nlohmann::json manifest() const;
+  [[nodiscard]] Result<nlohmann::json> save_parts();
+  [[nodiscard]] Result<nlohmann::json> save_processors();
+  /// The processors are paused and time stands.
+  [[nodiscard]] Result<void> save(const std::filesystem::path& path, const saved_state::Progress& progress);
+  [[nodiscard]] Result<void> open_saved_state();
+  [[nodiscard]] Result<void> adopt_saved_processors(cpu::CpuidTable& table);
+  [[nodiscard]] Result<void> check_disks() const;
+  [[nodiscard]] Result<void> restore();
+
   // Running.
+  void start_loops();
   [[nodiscard]] Result<void> load_boot_state();
   [[nodiscard]] bool handle_exit(cpu::VpIndex vp, cpu::Exit& exit);
   void report_crash(const hyperv::CrashReport& report);
@@ -89,6 +116,10 @@ struct Machine::Parts {
   MmioBus mmio;
   BootImage boot_image;
   Guid system_id = Guid::random();
+  std::unique_ptr<SavedMachine, SavedMachineDeleter> saved;  // while the machine is being restored
+  bool is_restored = false;
+
+  cpu::CpuidTable cpuid;
 
   std::unique_ptr<cpu::Partition> partition;
   hyperv::FeatureSet features;
@@ -110,6 +141,7 @@ struct Machine::Parts {
   std::unique_ptr<devices::integration::HeartbeatService> heartbeat;
   std::unique_ptr<devices::integration::TimeSyncService> time_sync;
   std::unique_ptr<devices::integration::KeyValueService> key_values;
+  std::vector<std::shared_ptr<disk::BlockDevice>> disks;  // in the order of their LUNs
   std::unique_ptr<EventLoop> storage_loop;
   std::unique_ptr<devices::storage::StorageController> storage;
   std::unique_ptr<EventLoop> sockets_loop;

@@ -60,6 +60,13 @@ void Machine::Parts::answer_msr(cpu::VpIndex vp, cpu::MsrExit& exit) {
   log.debug("the guest {} unknown MSR {:#x}", exit.is_write ? "wrote" : "read", exit.index);
 }
 
+void Machine::Parts::start_loops() {
+  if (sockets) sockets_thread = std::thread([this] { sockets_loop->run(); });
+  storage_thread = std::thread([this] { storage_loop->run(); });
+  for (const auto& network : networks) network->start();
+  loop_thread = std::thread([this] { loop->run(); });
+}
+
 void Machine::Parts::stop_time() {
   timers.pause();
   hypervisor->pause();
@@ -103,11 +110,7 @@ Result<void> Machine::Parts::reset() {
   stop_time();
   bus->reset();
   hypervisor->reset();
-  chipset::Savable* const devices[] = {io_apic.get(), power.get(), rtc.get(), generation.get(), com1.get(), com2.get()};
-  for (chipset::Savable* device : devices) {
-    if (device != nullptr) device->reset();
-  }
-  helper_ports->reset();
+  for (const SavedPart& part : saved_parts()) part.part->reset();
   BYGONE_CHECK(load_boot_state());
   start_time();
   runner->resume();
@@ -115,7 +118,7 @@ Result<void> Machine::Parts::reset() {
 }
 
 void Machine::Parts::end(MachineEnd how) {
-  runner->request_pause();
+  if (runner) runner->request_pause();  // a machine that could not be put together has none
   const std::lock_guard lock(end_mutex);
   if (!machine_end) machine_end = std::move(how);
   ended.notify_all();
@@ -135,13 +138,9 @@ nlohmann::json Machine::Parts::inspect() {
       {"cpu", nlohmann::json::parse(partition->inspect(), nullptr, false)},
       {"hypervisor", hypervisor->inspect()},
       {"bus", bus->inspect()},
-      {"io_apic", io_apic->inspect()},
-      {"power", power->inspect()},
-      {"rtc", rtc->inspect()},
   };
   if (sockets) tree["sockets"] = sockets->inspect();
-  if (com1) tree["com1"] = com1->inspect();
-  if (com2) tree["com2"] = com2->inspect();
+  for (const SavedPart& part : saved_parts()) tree[std::string(part.name)] = part.part->inspect();
   return tree;
 }
 

@@ -31,7 +31,7 @@ struct BootArguments {
   std::uint32_t processors = 1;
   std::string engine = "auto";
   std::vector<std::string> disks, dvds, networks;
-  std::string com2, screenshot, sockets;
+  std::string com2, screenshot, sockets, save, resume;
   std::vector<std::uint32_t> guest_ports;
   bool verbose = false;
 };
@@ -76,6 +76,7 @@ Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::E
   BYGONE_ASSIGN(options.com2, gen2::parse_serial(arguments.com2));
   options.sockets = {arguments.sockets, arguments.guest_ports};
   if (!arguments.sockets.empty()) options.sockets.ports.push_back(spec::agent::kVsockPort);
+  options.saved_state = arguments.resume;
   return options;
 }
 
@@ -90,21 +91,24 @@ Result<void> explain(const gen2::MachineEnd& end) {
   return {};
 }
 
-/// SIGUSR1 as something to ask for. Blocked from now on, in this thread and all that it makes.
-class ScreenshotRequests {
+/// Signals as something to ask for. Blocked from now on, in this thread and all that it makes.
+class SignalRequests {
  public:
-  ScreenshotRequests() {
-    sigemptyset(&signals_);
-    sigaddset(&signals_, SIGUSR1);
-    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+  SignalRequests() {
+    for (const int signal : {SIGUSR1, SIGUSR2}) {
+      sigset_t one;
+      sigemptyset(&one);
+      sigaddset(&one, signal);
+      pthread_sigmask(SIG_BLOCK, &one, nullptr);
+    }
   }
-  [[nodiscard]] bool take() const {
+  [[nodiscard]] static bool take(int signal) {
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, signal);
     const timespec now{};
-    return sigtimedwait(&signals_, nullptr, &now) == SIGUSR1;
+    return sigtimedwait(&one, nullptr, &now) == signal;
   }
-
- private:
-  sigset_t signals_{};
 };
 
 void take_screenshot(const gen2::Machine& machine, const std::string& path, const Log& log) {
@@ -115,7 +119,7 @@ void take_screenshot(const gen2::Machine& machine, const std::string& path, cons
 }
 
 Result<void> boot(const BootArguments& arguments, CommandContext& context) {
-  const ScreenshotRequests screenshots;
+  const SignalRequests requests;
   const Log log = Log::to_standard_error(arguments.verbose ? LogLevel::kDebug : LogLevel::kWarning);
   BYGONE_ASSIGN(const auto engine, machine::choose_engine(arguments.engine, log));
   BYGONE_ASSIGN(gen2::MachineOptions options, make_options(arguments, *engine, log));
@@ -126,8 +130,13 @@ Result<void> boot(const BootArguments& arguments, CommandContext& context) {
   BYGONE_CHECK(machine->start());
   for (;;) {
     const auto end = machine->wait_for(std::chrono::milliseconds(100));
-    if (!arguments.screenshot.empty() && (end || screenshots.take())) take_screenshot(*machine, arguments.screenshot, log);
+    if (!arguments.screenshot.empty() && (end || SignalRequests::take(SIGUSR1))) take_screenshot(*machine, arguments.screenshot, log);
     if (end) return explain(*end);
+    if (!arguments.save.empty() && SignalRequests::take(SIGUSR2)) {
+      const auto saved = machine->save(arguments.save);
+      if (saved) return {};
+      log.error("{}", saved.error().text());  // the machine runs on
+    }
     if (quits || context.is_cancelled()) machine->power_off();
   }
 }
@@ -163,6 +172,9 @@ void add_boot_command(CLI::App& root, CommandContext& context) {
       ->needs(sockets)
       ->type_name("PORT");
   command->add_option("--screenshot", arguments->screenshot, "Write the screen to FILE (PNG) at each signal USR1 and at the end")
+      ->type_name("FILE");
+  command->add_option("--save", arguments->save, "At the signal USR2 save the whole machine to FILE and leave")->type_name("FILE");
+  command->add_option("--resume", arguments->resume, "Go on with the machine saved in FILE; everything else as it was when it was saved")
       ->type_name("FILE");
   command->add_flag("--verbose", arguments->verbose, "Say more on standard error");
   add_examples(*command, {{"Start a kernel with an initial RAM disk",

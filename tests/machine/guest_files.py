@@ -1,0 +1,147 @@
+"""What the tests of whole machines boot: Debian's kernels, taken out of their packages without installing them, and initial RAM disks
+of busybox, the modules a test wants and its own /init. Kernels are kept in the cache directory by version and flavour."""
+import fcntl
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+
+# Every module that a test asks for, with those it needs.
+MODULES = ["hv_vmbus", "hv_storvsc", "hv_utils", "hv_balloon", "hv_netvsc", "hyperv_drm", "hyperv-keyboard", "hid-hyperv", "sd_mod", "ext4",
+           "wdat_wdt", "vmgenid", "rtc-cmos", "hv_sock"]
+
+INIT_HEAD = """#!/bin/busybox sh
+export PATH=/bin:/sbin
+/bin/busybox mkdir -p /proc /sys /dev /tmp /mnt
+/bin/busybox --install -s /bin
+mount -t proc none /proc; mount -t sysfs none /sys; mount -t devtmpfs none /dev; mount -t tmpfs none /tmp
+[ -x /load ] && sh /load
+"""
+
+
+def run(*command, **options):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def _fetch(cache, flavour):
+    listing = run("apt-cache", "depends", f"linux-image-{flavour}")
+    match = re.search(r"Depends: (linux-image-\S+)", listing)
+    if not match:
+        raise RuntimeError(f"apt-cache knows no linux-image-{flavour}: run apt-get update")
+    package = match[1]
+    target = cache / f"{flavour}-{package}"
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        scratch = pathlib.Path(scratch)
+        run("apt-get", "-o", "APT::Sandbox::User=", "download", package, cwd=scratch)
+        run("dpkg-deb", "-x", next(scratch.glob("*.deb")), scratch / "tree")
+        release = next((scratch / "tree/lib/modules").iterdir()).name
+        run("/sbin/depmod", "-b", scratch / "tree", release)
+        shutil.rmtree(target, ignore_errors=True)
+        (target / "modules").mkdir(parents=True)
+        shutil.copy(next((scratch / "tree/boot").glob("vmlinuz-*")), target / "vmlinuz")
+        folder = scratch / "tree/lib/modules" / release
+        order = []
+        for line in (folder / "modules.dep").read_text().splitlines():
+            name, needs = line.split(":")
+            if pathlib.Path(name).name.removesuffix(".ko").replace("_", "-") in [m.replace("_", "-") for m in MODULES]:
+                for module in [*reversed(needs.split()), name]:
+                    if module not in order:
+                        order.append(module)
+        for module in order:
+            shutil.copy(folder / module, target / "modules")
+        (target / "order").write_text("\n".join(pathlib.Path(m).name.removesuffix(".ko") for m in order))
+        (target / "needs").write_text("\n".join(
+            " ".join(pathlib.Path(m).name.removesuffix(".ko") for m in [line.split(":")[0], *line.split(":")[1].split()])
+            for line in (folder / "modules.dep").read_text().splitlines() if line.split(":")[0] in order))
+        shutil.copy(folder / "modules.builtin", target / "builtin")
+    (target / "complete").touch()
+    return target
+
+
+def kernel(cache, flavour="cloud-amd64"):
+    """A folder with vmlinuz and modules/."""
+    cache = pathlib.Path(cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    with open(cache / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = sorted(cache.glob(f"{flavour}-linux-image-*/complete"), key=lambda path: path.stat().st_mtime)
+        if found:
+            return found[-1].parent
+        try:
+            return _fetch(cache, flavour)
+        except RuntimeError:
+            run("apt-get", "update", "-qq")
+            return _fetch(cache, flavour)
+
+
+def initrd(path, kernel_folder, init, modules=(), files=()):
+    """Writes an initial RAM disk. `init` follows INIT_HEAD; a module that is built in, or that this kernel lacks, is passed over."""
+    needs = {line.split()[0]: line.split()[1:] for line in (kernel_folder / "needs").read_text().splitlines()}
+    order = (kernel_folder / "order").read_text().split()
+    wanted = set()
+    for module in modules:
+        wanted.update([module, *needs.get(module, [])])
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = pathlib.Path(scratch)
+        for folder in ("bin", "proc", "sys", "dev", "tmp", "mnt", "modules", "sbin"):
+            (scratch / folder).mkdir()
+        shutil.copy("/bin/busybox", scratch / "bin/busybox")
+        chosen = [module for module in order if module in wanted]
+        for module in chosen:
+            shutil.copy(kernel_folder / "modules" / f"{module}.ko", scratch / "modules")
+        (scratch / "load").write_text("".join(f"insmod /modules/{module}.ko\n" for module in chosen))
+        (scratch / "load").chmod(0o755)
+        for source, target in files:
+            (scratch / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, scratch / target)
+        (scratch / "init").write_text(INIT_HEAD + init)
+        (scratch / "init").chmod(0o755)
+        names = "\n".join(str(p.relative_to(scratch)) for p in sorted(scratch.rglob("*")))
+        archive = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input=names.encode(), cwd=scratch, capture_output=True, check=True)
+        pathlib.Path(path).write_bytes(archive.stdout)
+
+
+class Console:
+    """A running `bygone boot` whose console is watched."""
+
+    def __init__(self, command, log):
+        self.log = pathlib.Path(log)
+        self._out = open(self.log, "wb")
+        self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=self._out, stderr=subprocess.STDOUT)
+
+    def text(self):
+        return self.log.read_text(errors="replace").replace("\r", "")
+
+    def wait_for(self, pattern, timeout):
+        """The match of `pattern` in the console. Waits for the machine's output, not for time."""
+        end = time.monotonic() + timeout
+        while True:
+            match = re.search(pattern, self.text(), re.M)
+            if match:
+                return match
+            if self.process.poll() is not None:
+                match = re.search(pattern, self.text(), re.M)
+                if match:
+                    return match
+                raise RuntimeError(f"the machine ended ({self.process.returncode}) before {pattern!r}:\n{self.text()[-3000:]}")
+            if time.monotonic() > end:
+                raise RuntimeError(f"no {pattern!r} in {timeout} s:\n{self.text()[-3000:]}")
+            time.sleep(0.1)
+
+    def wait(self, timeout):
+        try:
+            return self.process.wait(timeout)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
