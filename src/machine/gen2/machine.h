@@ -47,6 +47,7 @@ struct DirectBoot {
 struct FirmwareBoot {
   std::filesystem::path image;
   std::filesystem::path variables;  ///< where UEFI variables are kept; empty: they end with the process
+  std::vector<std::uint8_t> boot_order = {};  ///< indexes into MachineOptions::disks, tried first and in this order; empty: as it was
 };
 
 /// Where a COM port's bytes go.

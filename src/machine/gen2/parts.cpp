@@ -1,6 +1,7 @@
 #include "machine/gen2/parts.h"
 
 #include "chipset/local_apic/local_apic.h"
+#include "firmware/uefi/boot_order.h"
 #include "machine/gen2/cpu_model.h"
 
 namespace bygone::machine::gen2 {
@@ -191,8 +192,11 @@ Result<void> Machine::Parts::create_serial(const SerialOptions& serial, std::uin
 }
 
 Result<void> Machine::Parts::create_firmware() {
-  if (const auto* boot = std::get_if<FirmwareBoot>(&options.boot); boot != nullptr && !boot->variables.empty()) {
-    BYGONE_ASSIGN(variables, firmware::VariableStore::open(boot->variables));
+  if (const auto* boot = std::get_if<FirmwareBoot>(&options.boot)) {
+    if (!boot->variables.empty()) {
+      BYGONE_ASSIGN(variables, firmware::VariableStore::open(boot->variables));
+    }
+    BYGONE_CHECK(set_boot_order(*boot));
   }
   firmware::HelperPorts::Events events;
   events.boot_finalized = [this] { log.info("the firmware has started"); };
@@ -202,6 +206,18 @@ Result<void> Machine::Parts::create_firmware() {
   helper_ports = std::make_unique<firmware::HelperPorts>(memory, variables, std::move(events), log.part("firmware"));
   helper_device = std::make_unique<HelperPortDevice>(*helper_ports);
   return {};
+}
+
+Result<void> Machine::Parts::set_boot_order(const FirmwareBoot& boot) {
+  if (boot.boot_order.empty()) return {};
+  std::vector<firmware::BootDevice> devices;
+  for (const std::uint8_t lun : boot.boot_order) {
+    if (lun >= options.disks.size()) {
+      return fail(ErrorCode::kInvalidArgument, "the boot order names drive {}, and there are {}", lun + 1, options.disks.size());
+    }
+    devices.push_back({fmt::format("{} at {}", options.disks[lun].is_dvd ? "DVD" : "Disk", lun), kScsiInstance, lun});
+  }
+  return firmware::set_boot_order(variables, devices);
 }
 
 void Machine::Parts::attach_devices() {

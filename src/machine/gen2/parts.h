@@ -64,6 +64,7 @@ struct Machine::Parts {
   [[nodiscard]] Result<void> create_serial(const SerialOptions& serial, std::uint16_t base, unsigned pin,
                                            std::unique_ptr<chipset::CharBackend>& backend, std::unique_ptr<chipset::SerialPort>& port);
   [[nodiscard]] Result<void> create_firmware();
+  [[nodiscard]] Result<void> set_boot_order(const FirmwareBoot& boot);
   [[nodiscard]] Result<void> create_hypervisor();
   [[nodiscard]] Result<void> create_bus_devices();
   [[nodiscard]] Result<void> create_sockets();

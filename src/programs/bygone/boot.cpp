@@ -1,6 +1,8 @@
 // `bygone boot`: runs a machine without a definition, its console on the terminal.
 #include <unistd.h>
 
+#include <algorithm>
+#include <charconv>
 #include <csignal>
 #include <ctime>
 #include <filesystem>
@@ -30,11 +32,28 @@ struct BootArguments {
   std::string memory = "1G";
   std::uint32_t processors = 1;
   std::string engine = "auto";
-  std::vector<std::string> disks, dvds, networks;
+  std::vector<std::string> disks, dvds, boot_order, networks;
   std::string com2, screenshot, sockets, save, resume;
   std::vector<std::uint32_t> guest_ports;
   bool verbose = false;
 };
+
+/// "disk", "disk2", "dvd", … as a drive's place: the disks come before the DVDs.
+Result<std::uint8_t> parse_boot_device(const std::string& text, const BootArguments& arguments) {
+  const bool is_dvd = text.starts_with("dvd");
+  const std::size_t count = (is_dvd ? arguments.dvds : arguments.disks).size();
+  const std::string_view digits = std::string_view(text).substr(std::min<std::size_t>(is_dvd ? 3 : 4, text.size()));
+  std::size_t number = 1;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  const bool is_number = digits.empty() || (error == std::errc() && end == digits.data() + digits.size());
+  if ((!is_dvd && !text.starts_with("disk")) || !is_number || number == 0) {
+    return fail(ErrorCode::kInvalidArgument, "\"{}\" is not a drive to boot from; use disk, disk2, dvd, dvd2 and so on", text);
+  }
+  if (number > count) {
+    return fail(ErrorCode::kInvalidArgument, "the boot order names {}, and there are {} of its kind", text, count);
+  }
+  return static_cast<std::uint8_t>((is_dvd ? arguments.disks.size() : 0) + (arguments.efi.empty() ? 0 : 1) + number - 1);
+}
 
 Result<void> attach_efi_program(const std::string& path, gen2::MachineOptions& options) {
   auto program = read_file(path, kMaximumEfiProgram);
@@ -61,7 +80,12 @@ Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::E
     if (firmware.empty()) {
       BYGONE_ASSIGN(firmware, gen2::find_firmware());
     }
-    options.boot = gen2::FirmwareBoot{firmware, arguments.variables};
+    gen2::FirmwareBoot boot{firmware, arguments.variables, {}};
+    for (const std::string& device : arguments.boot_order) {
+      BYGONE_ASSIGN(const std::uint8_t place, parse_boot_device(device, arguments));
+      boot.boot_order.push_back(place);
+    }
+    options.boot = std::move(boot);
   }
   if (!arguments.efi.empty()) BYGONE_CHECK(attach_efi_program(arguments.efi, options));
   for (const auto* list : {&arguments.disks, &arguments.dvds}) {
@@ -164,6 +188,9 @@ void add_boot_command(CLI::App& root, CommandContext& context) {
                       "A network adapter: nat, tap:NAME, fd:NUMBER, unplugged or none (default nat), then ,forward=tcp:HOSTPORT:GUESTPORT "
                       ",mac=ADDRESS ,capture=FILE; may be repeated")
       ->type_name("NETWORK");
+  command->add_option("--boot-order", arguments->boot_order, "Drives that the firmware tries first: disk, disk2, dvd, ...")
+      ->delimiter(',')
+      ->type_name("LIST");
   command->add_option("--com2", arguments->com2, "The second serial port: none, null, pty, file:PATH or socket:PATH")->type_name("PORT");
   auto* sockets = command->add_option("--sockets", arguments->sockets,
                                       "Connect programs here and in the guest through Unix sockets in this directory");
