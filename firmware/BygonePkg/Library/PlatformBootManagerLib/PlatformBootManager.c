@@ -15,6 +15,20 @@ STATIC CONST EFI_GUID  mStorageInterface = {
   0xba6163d9, 0x04a1, 0x4d29, { 0xb6, 0x05, 0x72, 0xe2, 0xff, 0xb1, 0xdc, 0x7f }
 };
 
+STATIC BOOLEAN  mFirstBoot;
+
+STATIC BOOLEAN
+HasBootOrder (
+  VOID
+  )
+{
+  UINTN  Bytes;
+
+  Bytes = 0;
+  return (BOOLEAN)(gRT->GetVariable (L"BootOrder", &gEfiGlobalVariableGuid, NULL, &Bytes, NULL) ==
+                   EFI_BUFFER_TOO_SMALL);
+}
+
 VOID
 EFIAPI
 PlatformBootManagerBeforeConsole (
@@ -25,6 +39,7 @@ PlatformBootManagerBeforeConsole (
   EFI_INPUT_KEY                 Escape;
   EFI_INPUT_KEY                 Enter;
 
+  mFirstBoot = (BOOLEAN)!HasBootOrder ();   // before the menu's own option makes one
   EfiEventGroupSignal (&gEfiEndOfDxeEventGroupGuid);
   ConsoleDescribe ();
 
@@ -139,34 +154,19 @@ DisksFirst (
   return (First->OptionNumber < Second->OptionNumber) ? -1 : 1;
 }
 
-STATIC BOOLEAN
-HasBootOrder (
-  VOID
-  )
-{
-  UINTN  Bytes;
-
-  Bytes = 0;
-  return (BOOLEAN)(gRT->GetVariable (L"BootOrder", &gEfiGlobalVariableGuid, NULL, &Bytes, NULL) ==
-                   EFI_BUFFER_TOO_SMALL);
-}
-
 VOID
 EFIAPI
 PlatformBootManagerAfterConsole (
   VOID
   )
 {
-  BOOLEAN  FirstBoot;
-
   FaultsCatch ();
   LogoPublish ();
   BootLogoEnableLogo ();
 
   ForEachChannel (&mStorageInterface, Connect);
-  FirstBoot = (BOOLEAN)!HasBootOrder ();
   EfiBootManagerRefreshAllBootOption ();
-  if (FirstBoot) {
+  if (mFirstBoot) {
     // EDK II lists removable media first; a machine with a system on its disk shall start that.
     EfiBootManagerSortLoadOptionVariable (LoadOptionTypeBoot, DisksFirst);
   }
