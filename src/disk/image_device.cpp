@@ -83,9 +83,28 @@ Result<ImageDevice::Place> ImageDevice::locate(std::uint64_t offset, std::uint64
 Result<ImageDevice::Place> ImageDevice::locate_locked(std::uint64_t offset, std::uint64_t length) {
   BYGONE_ASSIGN(const Extent extent, layout_->find(offset, length));
   if (extent.kind == Extent::Kind::kParent && readable_parent_ != nullptr) {
-    return readable_parent_->locate(offset, extent.length);
+    return locate_in_ancestors(offset, extent.length);
   }
   return Place{extent, file_.get()};
+}
+
+/// A chain of any length costs one look-up where its ancestors were asked before.
+Result<ImageDevice::Place> ImageDevice::locate_in_ancestors(std::uint64_t offset, std::uint64_t length) {
+  const std::uint64_t number = offset / kStretchBytes;
+  const std::uint64_t inside = offset % kStretchBytes;
+  if (stretches_.empty()) stretches_.resize(kStretches);
+  AncestorStretch& stretch = stretches_[number % kStretches];
+  if (stretch.number != number) {
+    const Result<Place> found = readable_parent_->locate(number * kStretchBytes, kStretchBytes);
+    stretch.is_one_run = found && found->extent.length >= kStretchBytes && found->extent.kind != Extent::Kind::kParent;
+    if (found) stretch.place = *found;
+    stretch.number = number;
+  }
+  if (!stretch.is_one_run) return readable_parent_->locate(offset, length);
+  Place place = stretch.place;
+  place.extent.length = std::min(length, kStretchBytes - inside);
+  if (place.extent.kind == Extent::Kind::kFile) place.extent.file_offset += inside;
+  return place;
 }
 
 void ImageDevice::start_transfer(std::shared_ptr<Operation> operation) {

@@ -47,8 +47,17 @@ class ImageDevice final : public BlockDevice {
     Extent extent;
     File* file = nullptr;
   };
+  /// What the read-only ancestors hold of one stretch of the disk, when that is one run: it never changes while they are open.
+  struct AncestorStretch {
+    std::uint64_t number = ~std::uint64_t{0};  // of the stretch; its offset in units of kStretchBytes
+    bool is_one_run = false;
+    Place place;  // from the stretch's beginning
+  };
+  static constexpr std::uint64_t kStretchBytes = 256U << 10;
+  static constexpr std::size_t kStretches = 4096;
   [[nodiscard]] Result<Place> locate(std::uint64_t offset, std::uint64_t length);
   [[nodiscard]] Result<Place> locate_locked(std::uint64_t offset, std::uint64_t length);
+  [[nodiscard]] Result<Place> locate_in_ancestors(std::uint64_t offset, std::uint64_t length);
   void start_transfer(std::shared_ptr<Operation> operation);
   void start_zeroing(std::shared_ptr<Operation> operation);
   Result<void> plan_transfer(Operation& operation, std::vector<Piece>& pieces);
@@ -77,6 +86,7 @@ class ImageDevice final : public BlockDevice {
   mutable std::mutex mutex_;  // guards layout_ and what follows
   std::condition_variable changed_;
   std::unordered_map<std::uint64_t, std::uint32_t> blocks_in_use_;  // pieces in flight by block
+  std::vector<AncestorStretch> stretches_;                          // by number modulo kStretches; empty until one is looked up
   std::uint64_t in_flight_ = 0;                                     // requests
   std::deque<BlockRequest> flushes_;
   bool is_commit_wanted_ = false;

@@ -49,6 +49,8 @@ struct ZeroTarget {
 struct ParentReference {
   std::vector<std::string> paths;  ///< relative to the child's folder or absolute, best first, as the host writes them
   std::vector<Guid> identities;    ///< any of them
+  /// When the parent was last written to, in seconds since 1970; nothing when the format doesn't say.
+  std::optional<std::int64_t> written_at;
 };
 
 /// Changes of the tables on their way to the file.

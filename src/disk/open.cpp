@@ -1,5 +1,7 @@
 #include "disk/open.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -90,7 +92,15 @@ Result<std::string> existing_parent(const std::string& child, const ParentRefere
             fmt::format("Put it beside the child, or name it: bygone disk rebase {} --parent FILE", child)});
 }
 
-Result<void> check_parent(const Layer& parent, const Layer& child, const ParentReference& reference) {
+/// Whether the file's date is another than the child remembers. Some archives and file systems keep even seconds only.
+bool was_written_since(const std::string& path, const ParentReference& reference) {
+  struct stat status = {};
+  if (!reference.written_at || ::stat(path.c_str(), &status) != 0) return false;
+  const std::int64_t later = status.st_mtime - *reference.written_at;
+  return later > 0 || later < -2;
+}
+
+Result<void> check_parent(const Layer& parent, const Layer& child, const ParentReference& reference, const OpenOptions& options) {
   const std::string& name = parent.file->name();
   if (std::ranges::find(reference.identities, parent.layout->link_identity()) == reference.identities.end()) {
     return std::unexpected(
@@ -99,6 +109,12 @@ Result<void> check_parent(const Layer& parent, const Layer& child, const ParentR
                           child.file->name(), parent.layout->link_identity().text(),
                           reference.identities.empty() ? "an unknown one" : reference.identities[0].text()),
               "Restore the parent as it was when the child was made"});
+  }
+  if (!options.ignores_parent_time && was_written_since(name, reference)) {
+    return std::unexpected(
+        Error{ErrorCode::kCorrupt, fmt::format("the parent {} of {} has been written to since the child was made", name, child.file->name()),
+              fmt::format("Restore the parent as it was. If only its date changed (it was copied, perhaps): bygone disk rebase {} --parent {}",
+                          child.file->name(), name)});
   }
   if (parent.layout->info().logical_sector_bytes != child.layout->info().logical_sector_bytes) {
     return fail(ErrorCode::kCorrupt, "{} and its parent {} differ in their sector size", child.file->name(), name);
@@ -127,7 +143,7 @@ Result<std::vector<Layer>> open_chain(Layer leaf, const OpenOptions& options) {
     BYGONE_ASSIGN(const std::string path, existing_parent(child.file->name(), *reference));
     auto parent = open_layer(path, parent_options);
     if (!parent) return std::unexpected(std::move(parent).error().within(fmt::format("the parent of {}", child.file->name())));
-    BYGONE_CHECK(check_parent(*parent, child, *reference));
+    BYGONE_CHECK(check_parent(*parent, child, *reference, options));
     chain.push_back(*std::move(parent));
   }
 }

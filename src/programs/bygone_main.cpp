@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
   std::signal(SIGINT, on_interrupt);
   std::signal(SIGTERM, on_interrupt);
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is an error of the write, which cleans up after itself
   std::vector<std::string> arguments(argv + 1, argv + argc);
   return static_cast<int>(bygone::programs::run_program(std::move(arguments), std::cout, std::cerr, cancelled));
 }

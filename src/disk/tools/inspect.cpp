@@ -6,6 +6,7 @@
 
 #include "disk/host_file.h"
 #include "disk/tools/copy.h"
+#include "disk/tools/file_marks.h"
 #include "disk/vhd/vhd_layout.h"
 #include "disk/vhdx/vhdx_layout.h"
 
@@ -145,21 +146,7 @@ Result<void> drop_log(const std::string& path) {
   return write_vhdx_header(*file, header);
 }
 
-}  // namespace
-
-Result<std::vector<ImageFacts>> describe_chain(const std::string& path) {
-  std::vector<ImageFacts> chain;
-  for (std::string next = path;;) {
-    BYGONE_ASSIGN(ImageFacts facts, describe(next));
-    const bool is_seen = std::ranges::any_of(chain, [&](const ImageFacts& other) { return other.path == facts.path; });
-    if (is_seen) return fail(ErrorCode::kCorrupt, "{} is its own ancestor", next);
-    chain.push_back(std::move(facts));
-    if (!chain.back().parent_path || chain.back().is_parent_missing) return chain;
-    next = *chain.back().parent_path;
-  }
-}
-
-Result<std::vector<Finding>> check_image(const std::string& path, bool repairs, const Progress& progress) {
+Result<std::vector<Finding>> check_any(const std::string& path, bool repairs, const Progress& progress) {
   std::vector<Finding> findings;
   OpenOptions options = looking();
   options.read_only = !repairs;
@@ -206,6 +193,28 @@ Result<std::vector<Finding>> check_image(const std::string& path, bool repairs, 
     findings.push_back({Finding::Level::kDamage, "one of the two headers was damaged", true});
   }
   BYGONE_CHECK(writable.layout->close());
+  return findings;
+}
+
+}  // namespace
+
+Result<std::vector<ImageFacts>> describe_chain(const std::string& path) {
+  std::vector<ImageFacts> chain;
+  for (std::string next = path;;) {
+    BYGONE_ASSIGN(ImageFacts facts, describe(next));
+    const bool is_seen = std::ranges::any_of(chain, [&](const ImageFacts& other) { return other.path == facts.path; });
+    if (is_seen) return fail(ErrorCode::kCorrupt, "{} is its own ancestor", next);
+    chain.push_back(std::move(facts));
+    if (!chain.back().parent_path || chain.back().is_parent_missing) return chain;
+    next = *chain.back().parent_path;
+  }
+}
+
+Result<std::vector<Finding>> check_image(const std::string& path, bool repairs, const Progress& progress) {
+  BYGONE_ASSIGN(const FileMarks marks, FileMarks::of(path));
+  BYGONE_ASSIGN(std::vector<Finding> findings, check_any(path, repairs, progress));
+  // A repair changes nothing of what the disk reads as, so its children need not take notice.
+  if (repairs) BYGONE_CHECK(marks.give_date_to(path));
   return findings;
 }
 

@@ -194,6 +194,36 @@ TEST_P(EveryForm, resize_grows_with_zeros) {
   EXPECT_THAT(shrunk.error().text(), HasSubstr("--shrink"));
 }
 
+TEST_P(EveryForm, resize_shrinks_when_it_is_meant) {
+  Model model(kDiskBytes);
+  const std::string leaf = make_filled(model);
+  constexpr std::uint64_t kSmaller = kDiskBytes - (5U << 20) - 512 * 9;
+  const Result<void> shrunk = resize_disk(leaf, kSmaller, true);
+  ASSERT_TRUE(shrunk) << shrunk.error().text();
+  model.resize(kSmaller);
+  expect_reads(leaf, model);
+  expect_sound(leaf);
+  EXPECT_EQ(describe_chain(leaf).value()[0].info.size_bytes, kSmaller);
+}
+
+TEST_P(EveryForm, an_image_that_is_open_elsewhere_is_left_alone) {
+  Model model(kDiskBytes);
+  const std::string leaf = make_filled(model);
+  const auto in_use = open_image(leaf);
+  ASSERT_TRUE(in_use);
+  CreateOptions options;
+  options.format = GetParam().format;
+  const auto expect_busy = [](const Result<void>& result) {
+    ASSERT_FALSE(result);
+    EXPECT_EQ(result.error().code, ErrorCode::kBusy) << result.error().text();
+  };
+  expect_busy(compact_disk(leaf, {}));
+  expect_busy(resize_disk(leaf, 2 * kDiskBytes, false));
+  expect_busy(convert_disk(leaf, path("copy"), options, false, {}));
+  EXPECT_EQ(check_image(leaf, true, {}).error().code, ErrorCode::kBusy);
+  EXPECT_TRUE(describe_chain(leaf)) << "looking is allowed";
+}
+
 TEST_P(EveryForm, second_name_is_never_overwritten) {
   ASSERT_TRUE(create(path("a")));
   EXPECT_EQ(create(path("a")).error().code, ErrorCode::kAlreadyExists);
@@ -212,6 +242,41 @@ INSTANTIATE_TEST_SUITE_P(Forms, EveryForm,
                            return fmt::format("{}_{}", to_string(test.param.format),
                                               test.param.kind == DiskKind::kFixed ? "fixed" : "dynamic");
                          });
+
+/// The forms whose files grow with what is written, so that a large one costs the host little.
+class Growing : public EveryForm {};
+
+TEST_P(Growing, files_larger_than_four_gibibytes_keep_what_is_written) {
+  CreateOptions options;
+  options.format = GetParam().format;
+  options.size_bytes = std::uint64_t{5} << 30;
+  if (options.format == DiskFormat::kVhdx) options.block_bytes = 256U << 20;
+  ASSERT_TRUE(create_disk(path("large"), options));
+  const Model bytes(4096, std::byte{0x5A});
+  const std::uint64_t step = options.format == DiskFormat::kVhd ? 2U << 20 : 256U << 20;
+  {
+    auto device = open_image(path("large"));
+    ASSERT_TRUE(device);
+    for (std::uint64_t offset = 0; offset < options.size_bytes; offset += step) ASSERT_TRUE(write_blocks(**device, offset, bytes));
+    EXPECT_GT((*device)->file().size().value(), std::uint64_t{1} << 32);
+    ASSERT_TRUE((*device)->close());
+  }
+  auto device = open_image(path("large"));
+  ASSERT_TRUE(device);
+  for (std::uint64_t offset = 0; offset < options.size_bytes; offset += step) {
+    Model read(4096);
+    ASSERT_TRUE(read_blocks(**device, offset, read));
+    ASSERT_EQ(read, bytes) << offset;
+  }
+  device->reset();
+  expect_sound(path("large"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Forms, Growing,
+                         testing::Values(Form{DiskFormat::kVhdx, DiskKind::kDynamic, ".vhdx", "vhdx"},
+                                         Form{DiskFormat::kVhd, DiskKind::kDynamic, ".vhd", "vpc"},
+                                         Form{DiskFormat::kRaw, DiskKind::kDynamic, ".img", "raw"}),
+                         [](const auto& test) { return std::string(to_string(test.param.format)); });
 
 class Chains : public EveryForm {};
 
@@ -280,6 +345,47 @@ TEST_P(Chains, a_parent_cannot_be_opened_for_writing_while_its_child_runs) {
   EXPECT_EQ(open_image(path("middle")).error().code, ErrorCode::kBusy);
 }
 
+TEST_P(Chains, a_merge_that_was_stopped_anywhere_goes_on_and_other_children_are_not_deceived) {
+  Model model(kDiskBytes);
+  ASSERT_TRUE(create(path("base")));
+  fill(path("base"), model, 31);
+  Model changed = model;
+  const std::string sibling = make_child(path("base"), "sibling", model, 32);
+  const std::string leaf = make_child(path("base"), "leaf", changed, 33);
+  std::atomic<bool> cancelled = false;
+  int steps = 3;
+  const Progress stopping{[&](std::uint64_t, std::uint64_t) { cancelled = --steps <= 0; }, &cancelled};
+  const Result<void> stopped = merge_disk(leaf, stopping);
+  ASSERT_FALSE(stopped);
+  EXPECT_EQ(stopped.error().code, ErrorCode::kCancelled);
+  expect_reads(leaf, changed);
+  if (GetParam().format == DiskFormat::kVhdx) {
+    const auto deceived = open_disk(sibling);
+    ASSERT_FALSE(deceived);
+    EXPECT_THAT(deceived.error().text(), HasSubstr("changed or replaced"));
+  }
+  const Result<void> merged = merge_disk(leaf, {});
+  ASSERT_TRUE(merged) << merged.error().text();
+  expect_reads(path("base"), changed);
+  expect_reads(leaf, changed);
+}
+
+TEST_P(Chains, repair_rebase_and_compact_of_a_parent_leave_its_children_valid) {
+  Model model(kDiskBytes);
+  const std::string leaf = make_filled(model);
+  for (const char* name : {"base", "middle"}) {
+    const auto before = std::filesystem::last_write_time(path(name)) - std::chrono::hours(1);
+    std::filesystem::last_write_time(path(name), before);
+  }
+  ASSERT_TRUE(rebase_disk(path("middle"), path("base"), false));  // the dates are as they were when the children were made
+  ASSERT_TRUE(rebase_disk(leaf, path("middle"), false));
+  ASSERT_TRUE(compact_disk(path("base"), {}));
+  ASSERT_TRUE(compact_disk(path("middle"), {}));
+  ASSERT_TRUE(check_image(path("middle"), true, {}));
+  ASSERT_TRUE(rebase_disk(path("middle"), path("base"), false));
+  expect_reads(leaf, model);
+}
+
 INSTANTIATE_TEST_SUITE_P(Forms, Chains,
                          testing::Values(Form{DiskFormat::kVhdx, DiskKind::kDynamic, ".vhdx", "vhdx"},
                                          Form{DiskFormat::kVhd, DiskKind::kDynamic, ".vhd", "vpc"}),
@@ -301,6 +407,81 @@ TEST(Tools, a_child_of_a_changed_vhdx_parent_says_so) {
   const auto opened = open_disk(folder.path("child.vhdx"));
   ASSERT_FALSE(opened);
   EXPECT_THAT(opened.error().text(), HasSubstr("changed or replaced"));
+}
+
+TEST(Tools, a_child_of_a_changed_vhd_parent_says_so) {
+  const TestFolder folder;
+  const std::string base = folder.path("base.vhd");
+  const std::string child = folder.path("child.vhd");
+  CreateOptions options;
+  options.format = DiskFormat::kVhd;
+  options.size_bytes = kDiskBytes;
+  ASSERT_TRUE(create_disk(base, options));
+  const auto made = std::filesystem::last_write_time(base) - std::chrono::hours(1);
+  std::filesystem::last_write_time(base, made);
+  options.kind = DiskKind::kDifferencing;
+  options.parent = base;
+  ASSERT_TRUE(create_disk(child, options));
+  EXPECT_TRUE(open_disk(child));
+  {
+    auto device = open_image(base);
+    ASSERT_TRUE(write_blocks(**device, 0, Model(512, std::byte{1})));
+    ASSERT_TRUE((*device)->close());
+  }
+  const auto opened = open_disk(child);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, ErrorCode::kCorrupt);
+  EXPECT_THAT(opened.error().text(), HasSubstr("written to since the child was made"));
+  EXPECT_THAT(opened.error().text(), HasSubstr("bygone disk rebase"));
+  // Only its date changed, says the user.
+  ASSERT_TRUE(rebase_disk(child, base, false));
+  EXPECT_TRUE(open_disk(child));
+  // A date of whole even seconds, as some archives keep it, is no change.
+  std::filesystem::last_write_time(base, made);
+  ASSERT_TRUE(rebase_disk(child, base, false));
+  std::filesystem::last_write_time(base, made - std::chrono::seconds(1));
+  EXPECT_TRUE(open_disk(child));
+}
+
+TEST(Tools, sectors_of_four_kibibytes_convert_and_chain) {
+  const TestFolder folder;
+  CreateOptions options;
+  options.size_bytes = kDiskBytes;
+  options.logical_sector_bytes = 4096;
+  ASSERT_TRUE(create_disk(folder.path("a.vhdx"), options));
+  Model model(kDiskBytes);
+  std::mt19937 random(8);
+  const auto fill = [&](const std::string& file) {
+    auto device = open_image(file);
+    ASSERT_TRUE(device) << device.error().text();
+    EXPECT_EQ((*device)->info().logical_sector_bytes, 4096U);
+    EXPECT_EQ(write_blocks(**device, 512, Model(4096)).error().code, ErrorCode::kInvalidArgument);
+    for (int i = 0; i < 40; ++i) {
+      const std::size_t length = 4096 * (1 + random() % 20);
+      const std::size_t offset = random() % ((model.size() - length) / 4096) * 4096;
+      for (std::size_t byte = offset; byte < offset + length; ++byte) model[byte] = static_cast<std::byte>(random());
+      ASSERT_TRUE(write_blocks(**device, offset, std::span(model).subspan(offset, length)));
+    }
+    ASSERT_TRUE((*device)->close());
+  };
+  fill(folder.path("a.vhdx"));
+  options.kind = DiskKind::kDifferencing;
+  options.parent = folder.path("a.vhdx");
+  options.size_bytes = 0;
+  ASSERT_TRUE(create_disk(folder.path("b.vhdx"), options));
+  fill(folder.path("b.vhdx"));  // partially present blocks
+  expect_reads(folder.path("b.vhdx"), model);
+  expect_sound(folder.path("b.vhdx"));
+  ASSERT_TRUE(convert_disk(folder.path("b.vhdx"), folder.path("c.vhdx"), CreateOptions{}, false, {}));
+  expect_reads(folder.path("c.vhdx"), model);
+  EXPECT_EQ(describe_chain(folder.path("c.vhdx")).value()[0].info.logical_sector_bytes, 4096U);
+  options = {};
+  options.format = DiskFormat::kVhd;
+  const Result<void> refused = convert_disk(folder.path("b.vhdx"), folder.path("c.vhd"), options, false, {});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text(), HasSubstr("512"));
+  ASSERT_TRUE(merge_disk(folder.path("b.vhdx"), {}));
+  expect_reads(folder.path("a.vhdx"), model);
 }
 
 TEST(Tools, cancelled_conversion_leaves_nothing_behind) {

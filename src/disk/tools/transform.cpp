@@ -5,10 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <filesystem>
 
 #include "disk/tools/copy.h"
+#include "disk/tools/file_marks.h"
 #include "disk/vhd/vhd_layout.h"
 #include "disk/vhdx/vhdx_layout.h"
 #include "support/unique_fd.h"
@@ -58,6 +60,7 @@ Result<std::unique_ptr<ImageDevice>> open_new(const std::string& path, DiskForma
   OpenOptions options;
   options.format = format;
   options.backend = backend;
+  options.bypasses_cache = true;
   options.opens_parents = opens_parents;
   return open_image(path, options);
 }
@@ -87,18 +90,34 @@ CreateOptions options_like(const OpenedImage& image, const std::string& path) {
   return options;
 }
 
-Result<void> copy_permissions(const std::string& from, const std::string& to) {
-  struct stat status = {};
-  if (::stat(from.c_str(), &status) != 0) return fail_errno(errno, "looking at " + from);
-  if (::chmod(to.c_str(), status.st_mode & 07777) != 0) return fail_errno(errno, "setting the permissions of " + to);
+/// The locator of a VHDX child while its parent is being changed into what the child shows: the parent is right before and after.
+Result<void> announce_merge(ImageDevice& child) {
+  if (auto* vhdx = dynamic_cast<VhdxLayout*>(&child.layout())) {
+    VhdxParentLocator locator = vhdx->metadata().parent;
+    locator["parent_linkage2"] = "{" + vhdx->link_identity().text() + "}";
+    return vhdx->set_parent(locator);
+  }
+  if (auto* vhd = dynamic_cast<VhdLayout*>(&child.layout())) {
+    VhdParent parent = vhd->parent_description();
+    parent.time_stamp = 0;  // not known
+    return vhd->set_parent(parent);
+  }
   return {};
 }
 
-/// Gives a raw or fixed image's zeroed pages back to the host.
-Result<void> punch_zeros(const std::string& path, const std::shared_ptr<IoBackend>& backend, const Progress& progress) {
-  OpenOptions options;
-  options.backend = backend;
-  BYGONE_ASSIGN(const std::unique_ptr<ImageDevice> device, open_image(path, options));
+/// A VHD child that lives on knows the date that the merge left its parent with.
+Result<void> remember_parent_date(ImageDevice& child, const std::string& parent_path) {
+  auto* vhd = dynamic_cast<VhdLayout*>(&child.layout());
+  if (vhd == nullptr) return {};
+  VhdParent parent = vhd->parent_description();
+  parent.time_stamp = vhd_parent(child.file().name(), parent_path, parent.unique_id).time_stamp;
+  return vhd->set_parent(parent);
+}
+
+}  // namespace
+
+Result<void> punch_zeros(ImageDevice& image, const Progress& progress) {
+  ImageDevice* const device = &image;
   const std::uint64_t size = device->info().size_bytes;
   std::vector<std::byte> buffer(1U << 20);
   for (std::uint64_t offset = 0; offset < size;) {
@@ -115,7 +134,17 @@ Result<void> punch_zeros(const std::string& path, const std::shared_ptr<IoBacken
   return device->close();
 }
 
-}  // namespace
+Result<void> fill_compacted(ImageDevice& source, ImageDevice& copy, const Progress& progress) {
+  const bool has_parent = source.layout().parent().has_value();
+  if (auto* vhdx = dynamic_cast<VhdxLayout*>(&copy.layout())) {
+    vhdx->keep_data_write_guid();
+    BYGONE_CHECK(vhdx->adopt_regions(dynamic_cast<VhdxLayout&>(source.layout())));
+  } else if (auto* vhd = dynamic_cast<VhdLayout*>(&copy.layout()); vhd != nullptr && has_parent) {
+    BYGONE_CHECK(vhd->set_parent(dynamic_cast<VhdLayout&>(source.layout()).parent_description()));
+  }
+  BYGONE_CHECK(copy_disk(source, copy, has_parent ? CopyWhat::kOwnLayer : CopyWhat::kContent, progress));
+  return copy.close();
+}
 
 Result<void> convert_disk(const std::string& source_path, const std::string& target, const CreateOptions& requested, bool replaces,
                           const Progress& progress) {
@@ -146,38 +175,30 @@ Result<void> compact_disk(const std::string& path, const Progress& progress) {
   OpenOptions options;
   options.backend = backend;
   CreateOptions like;
-  Guid link_identity;
-  std::optional<ParentReference> parent;
-  std::optional<VhdxParentLocator> vhdx_parent;
-  std::optional<VhdParent> old_vhd_parent;
+  BYGONE_ASSIGN(const FileMarks marks, FileMarks::of(path));
   {
     BYGONE_ASSIGN(const OpenedImage image, open_layout(path, options));
     like = options_like(image, path);
-    link_identity = image.layout->link_identity();
-    parent = image.layout->parent();
-    if (const auto* vhdx = dynamic_cast<VhdxLayout*>(image.layout.get())) vhdx_parent = vhdx->metadata().parent;
-    if (const auto* vhd = dynamic_cast<VhdLayout*>(image.layout.get())) old_vhd_parent = vhd->parent_description();
-    if (parent && like.parent.empty()) BYGONE_CHECK(find_parent(path, *image.layout));
+    if (image.layout->parent() && like.parent.empty()) BYGONE_CHECK(find_parent(path, *image.layout));
   }
-  if (like.format == DiskFormat::kRaw || like.kind == DiskKind::kFixed) return punch_zeros(path, backend, progress);
-
-  options.opens_parents = parent.has_value();
   BYGONE_ASSIGN(std::unique_ptr<ImageDevice> source, open_image(path, options));
-  TemporaryFile temporary(path);
+  if (like.format == DiskFormat::kRaw || like.kind == DiskKind::kFixed) {
+    Result<void> punched = punch_zeros(*source, progress);
+    source.reset();
+    if (like.format != DiskFormat::kRaw) BYGONE_CHECK(marks.give_date_to(path));  // what it reads as has not changed
+    return punched;
+  }
+  // The file itself when the path is a link to it.
+  std::error_code ignored;
+  const std::string place = std::filesystem::is_symlink(path, ignored) ? std::filesystem::canonical(path, ignored).string() : path;
+  TemporaryFile temporary(place);
   BYGONE_CHECK(create_disk(temporary.path(), like));
   BYGONE_ASSIGN(std::unique_ptr<ImageDevice> copy, open_new(temporary.path(), like.format, backend, false));
-  if (auto* vhdx = dynamic_cast<VhdxLayout*>(&copy->layout())) {
-    vhdx->keep_data_write_guid();
-    if (parent) BYGONE_CHECK(vhdx->set_parent(*vhdx_parent));  // what it was, to the letter
-  } else if (auto* vhd = dynamic_cast<VhdLayout*>(&copy->layout()); vhd != nullptr && parent) {
-    BYGONE_CHECK(vhd->set_parent(*old_vhd_parent));
-  }
-  BYGONE_CHECK(copy_disk(*source, *copy, parent ? CopyWhat::kOwnLayer : CopyWhat::kContent, progress));
-  BYGONE_CHECK(copy->close());
+  BYGONE_CHECK(fill_compacted(*source, *copy, progress));
   copy.reset();
-  BYGONE_CHECK(copy_permissions(path, temporary.path()));
+  BYGONE_CHECK(marks.give_to(temporary.path()));
   // The source stays open, and locked, until its name is the copy's.
-  return temporary.become(path, true);
+  return temporary.become(place, true);
 }
 
 Result<void> resize_disk(const std::string& path, std::uint64_t size_bytes, bool shrinks) {
@@ -209,7 +230,8 @@ Result<void> merge_disk(const std::string& child_path, const Progress& progress)
   OpenOptions options;
   options.backend = backend;
   options.opens_parents = false;
-  BYGONE_ASSIGN(const std::unique_ptr<ImageDevice> child, open_image(child_path, options));
+  BYGONE_ASSIGN(const FileMarks child_marks, FileMarks::of(child_path));
+  BYGONE_ASSIGN(std::unique_ptr<ImageDevice> child, open_image(child_path, options));
   BYGONE_ASSIGN(const std::string parent_path, find_parent(child_path, child->layout()));
   {
     // The chain as a reader opens it: says what is missing or changed before anything is written.
@@ -222,7 +244,10 @@ Result<void> merge_disk(const std::string& child_path, const Progress& progress)
   BYGONE_ASSIGN(OpenedImage parent_image, open_layout(parent_path, options));
   const std::uint64_t size = child->info().size_bytes;
   auto* parent_vhdx = dynamic_cast<VhdxLayout*>(parent_image.layout.get());
-  if (parent_vhdx != nullptr) parent_vhdx->keep_data_write_guid();
+  BYGONE_CHECK(announce_merge(*child));
+  // From here on the parent is the child's alone, and finally reads as the child did: it takes the child's identity, so that the
+  // child's own children find it. Other children of the parent are told apart from now on.
+  if (parent_vhdx != nullptr) BYGONE_CHECK(parent_vhdx->set_data_write_guid(child->layout().link_identity()));
   if (parent_image.layout->info().size_bytes < size) {
     if (parent_vhdx != nullptr) BYGONE_CHECK(parent_vhdx->resize(size));
     if (auto* vhd = dynamic_cast<VhdLayout*>(parent_image.layout.get())) BYGONE_CHECK(vhd->resize(size));
@@ -236,15 +261,22 @@ Result<void> merge_disk(const std::string& child_path, const Progress& progress)
     BYGONE_ASSIGN(grandparent, open_image(path, reading));
   }
   ImageDevice parent(std::move(parent_image.file), std::move(parent_image.layout), std::move(grandparent));
-  BYGONE_CHECK(copy_disk(*child, parent, CopyWhat::kOwnLayer, progress));
-  // From here on the parent reads as the child did: it takes the child's identity, so that the child's own children find it.
-  if (parent_vhdx != nullptr) BYGONE_CHECK(parent_vhdx->set_data_write_guid(child->layout().link_identity()));
-  return parent.close();
+  Result<void> result = copy_disk(*child, parent, CopyWhat::kOwnLayer, progress);
+  if (Result<void> closed = parent.close(); result && !closed) result = std::move(closed);
+  if (Result<void> dated = remember_parent_date(*child, parent_path); result && !dated) result = std::move(dated);
+  child.reset();
+  if (Result<void> dated = child_marks.give_date_to(child_path); result && !dated) result = std::move(dated);
+  if (!result && result.error().code == ErrorCode::kCancelled) {
+    return std::unexpected(Error{ErrorCode::kCancelled, fmt::format("stopped half-way; {} reads as before", child_path),
+                                 fmt::format("To go on: bygone disk merge {}", child_path)});
+  }
+  return result;
 }
 
 Result<void> rebase_disk(const std::string& child_path, const std::string& parent_path, bool is_forced) {
   OpenOptions options;
   options.io = IoBackend::Kind::kThreads;
+  BYGONE_ASSIGN(const FileMarks marks, FileMarks::of(child_path));
   BYGONE_ASSIGN(const OpenedImage child, open_layout(child_path, options));
   const std::optional<ParentReference> reference = child.layout->parent();
   if (!reference) return fail(ErrorCode::kInvalidArgument, "{} is not a differencing image", child_path);
@@ -263,7 +295,8 @@ Result<void> rebase_disk(const std::string& child_path, const std::string& paren
   } else if (auto* vhd = dynamic_cast<VhdLayout*>(child.layout.get())) {
     BYGONE_CHECK(vhd->set_parent(vhd_parent(child_path, parent_path, identity)));
   }
-  return child.layout->close();
+  BYGONE_CHECK(child.layout->close());
+  return marks.give_date_to(child_path);
 }
 
 }  // namespace bygone::disk

@@ -17,6 +17,11 @@ namespace bygone::disk {
 /// so children keep finding it.
 [[nodiscard]] Result<void> compact_disk(const std::string& path, const Progress& progress);
 
+/// The two ways of it, on open images, which are closed at the end: into the new, empty `copy` of the same kind; and in place, for
+/// raw and fixed images, whose zeroed pages go back to the host.
+[[nodiscard]] Result<void> fill_compacted(ImageDevice& source, ImageDevice& copy, const Progress& progress);
+[[nodiscard]] Result<void> punch_zeros(ImageDevice& image, const Progress& progress);
+
 /// Errors: kInvalidArgument for a smaller size unless `shrinks` (what lies behind the new end is lost then).
 [[nodiscard]] Result<void> resize_disk(const std::string& path, std::uint64_t size_bytes, bool shrinks);
 

@@ -99,6 +99,7 @@ std::optional<ParentReference> VhdLayout::parent() const {
   add_parent_paths(parent_.absolute_path, reference.paths);
   add_parent_paths(parent_.name, reference.paths);
   reference.identities.push_back(parent_.unique_id);
+  if (parent_.time_stamp != 0) reference.written_at = std::int64_t{parent_.time_stamp} + vhd::kEpochUnixSeconds;
   return reference;
 }
 
@@ -269,25 +270,74 @@ Result<void> VhdLayout::write_footers() {
 }
 
 Result<void> VhdLayout::resize(std::uint64_t size) {
-  if (size % kSector != 0 || size > vhd::kMaximumDiskBytes) {
+  if (size == 0 || size % kSector != 0 || size > vhd::kMaximumDiskBytes) {
     return fail(ErrorCode::kInvalidArgument, "a VHD disk has whole 512-byte sectors up to 2040 GiB, not {} bytes", size);
   }
-  if (size < size_bytes()) {
-    return std::unexpected(Error{ErrorCode::kUnsupported, fmt::format("{} can't become smaller in place", file_.name()),
-                                 "Convert it to a smaller image"});
-  }
   if (size == size_bytes()) return {};
+  if (size < size_bytes()) return is_fixed() ? shrink_fixed(size) : shrink_dynamic(size);
   return is_fixed() ? grow_fixed(size) : grow_dynamic(size);
+}
+
+void VhdLayout::set_footer_size(std::uint64_t size) {
+  footer_.wire.current_size = size;
+  footer_.wire.geometry = vhd_geometry(size / kSector);
+  footer_.wire.checksum = vhd_checksum(footer_.wire);
+}
+
+Result<void> VhdLayout::commit_now() {
+  const std::unique_ptr<LayoutCommit> commit = begin_commit();
+  if (!commit) return {};
+  BYGONE_CHECK(file_.flush());
+  Result<void> result = commit->write();
+  end_commit(*commit, result.has_value());
+  return result;
+}
+
+Result<void> VhdLayout::shrink_fixed(std::uint64_t size) {
+  // A footer at the new end first: the cut that follows makes it the last sector at one stroke.
+  set_footer_size(size);
+  footer_.offset = size;
+  BYGONE_CHECK(write_footers());
+  BYGONE_CHECK(file_.resize(size + sizeof(vhd::Footer)));
+  return file_.flush();
+}
+
+Result<void> VhdLayout::shrink_dynamic(std::uint64_t size) {
+  const std::uint64_t old_blocks = table_.size();
+  const std::uint64_t blocks = (size + block_bytes_ - 1) / block_bytes_;
+  set_footer_size(size);
+  BYGONE_CHECK(write_footers());
+  // What the last block holds past the new end must not come back when the disk grows again.
+  const std::uint64_t inside = size % block_bytes_;
+  if (inside != 0 && table_[blocks - 1] != vhd::kUnusedBlock) {
+    BYGONE_CHECK(check_entry(blocks - 1));
+    BYGONE_CHECK(file_.discard(bitmap_offset(blocks - 1) + bitmap_bytes_ + inside, block_bytes_ - inside));
+  }
+  for (std::uint64_t block = blocks; block < old_blocks; ++block) {
+    changed_table_sectors_.insert(block / kEntriesPerSector);
+    bitmaps_.erase(block);
+    changed_bitmaps_.erase(block);
+  }
+  table_.resize(blocks);
+  is_full_.resize(blocks);
+  return commit_now();
 }
 
 Result<void> VhdLayout::grow_fixed(std::uint64_t size) {
   const std::uint64_t old_footer = footer_.offset;
-  BYGONE_CHECK(file_.allocate(old_footer, size + sizeof(vhd::Footer) - old_footer));
-  footer_.wire.current_size = size;
-  footer_.wire.geometry = vhd_geometry(size / kSector);
-  footer_.wire.checksum = vhd_checksum(footer_.wire);
+  const vhd::Footer old_wire = footer_.wire;
+  set_footer_size(size);
   footer_.offset = size;
-  BYGONE_CHECK(write_footers());  // from here on the file is the larger disk, and the old footer part of it
+  // The footer first, by which the file grows at one stroke: at any moment the file ends with one.
+  Result<void> grown = write_footers();
+  if (grown) grown = file_.allocate(old_footer, size - old_footer);
+  if (!grown) {
+    footer_.wire = old_wire;
+    footer_.offset = old_footer;
+    BYGONE_CHECK(file_.resize(old_footer + sizeof(vhd::Footer)));
+    return grown;
+  }
+  // The old footer is part of the larger disk now.
   BYGONE_CHECK(file_.write(old_footer, std::vector<std::byte>(std::min<std::uint64_t>(kSector, size - old_footer))));
   return file_.flush();
 }
@@ -312,12 +362,13 @@ Result<void> VhdLayout::grow_dynamic(std::uint64_t size) {
     BYGONE_CHECK(write_object(file_, footer_.wire.data_offset, header_));
     BYGONE_CHECK(file_.flush());
     footer_.offset = new_footer;
+  } else {  // a shrink that was cut short may have left entries there
+    for (std::uint64_t block = table_.size(); block < blocks; ++block) changed_table_sectors_.insert(block / kEntriesPerSector);
+    BYGONE_CHECK(commit_now());
   }
   table_ = std::move(table);
   is_full_.resize(blocks);
-  footer_.wire.current_size = size;
-  footer_.wire.geometry = vhd_geometry(size / kSector);
-  footer_.wire.checksum = vhd_checksum(footer_.wire);
+  set_footer_size(size);
   return write_footers();
 }
 

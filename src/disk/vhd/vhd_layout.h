@@ -44,7 +44,7 @@ class VhdLayout final : public ImageLayout {
   [[nodiscard]] const std::vector<std::uint32_t>& table() const { return table_; }
   /// Whether a block's entry points to where a block can be.
   [[nodiscard]] Result<void> check_entry(std::uint64_t block) const;
-  /// Changes the disk's size. Nothing may be in flight. Durable on return. Errors: kUnsupported (shrinking).
+  /// Changes the disk's size; shrinking gives up what lies behind it. Nothing may be in flight. Durable on return.
   [[nodiscard]] Result<void> resize(std::uint64_t size_bytes);
   /// Replaces the parent's identity and paths. Durable on return.
   [[nodiscard]] Result<void> set_parent(const VhdParent& parent);
@@ -74,6 +74,10 @@ class VhdLayout final : public ImageLayout {
   Result<BitRun> bits_at(std::uint64_t block, std::uint64_t sector, std::uint64_t limit);
   Result<void> grow_dynamic(std::uint64_t size_bytes);
   Result<void> grow_fixed(std::uint64_t size_bytes);
+  Result<void> shrink_dynamic(std::uint64_t size_bytes);
+  Result<void> shrink_fixed(std::uint64_t size_bytes);
+  void set_footer_size(std::uint64_t size_bytes);
+  Result<void> commit_now();
 
   File& file_;
   VhdFooter footer_;

@@ -135,8 +135,39 @@ Result<void> VhdxLayout::set_parent(const VhdxParentLocator& parent) {
 
 Result<void> VhdxLayout::set_data_write_guid(const Guid& guid) {
   keeps_data_write_guid_ = true;
+  header_.data_write_guid = guid;
   BYGONE_CHECK(begin_modification());
-  header_.data_write_guid = guid;  // close() writes it
+  return file_.flush();
+}
+
+Result<void> VhdxLayout::adopt_regions(const VhdxLayout& source) {
+  std::vector<std::byte> buffer(vhdx::kMebibyte);
+  const auto copy = [&](const VhdxRegion& from, std::uint64_t to) -> Result<void> {
+    for (std::uint64_t done = 0; done < from.length; done += buffer.size()) {
+      const std::span<std::byte> part = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), from.length - done));
+      BYGONE_CHECK(source.file_.read(from.offset + done, part));
+      BYGONE_CHECK(file_.write(to + done, part));
+    }
+    return {};
+  };
+  VhdxRegions next = regions_;
+  if (source.regions_.metadata.length > next.metadata.length) {
+    next.metadata.length = source.regions_.metadata.length;
+    BYGONE_ASSIGN(next.metadata.offset, append(next.metadata.length));
+  }
+  BYGONE_CHECK(copy(source.regions_.metadata, next.metadata.offset));
+  for (VhdxRegion region : source.regions_.others) {
+    const VhdxRegion from = region;
+    BYGONE_ASSIGN(region.offset, append(round_up(region.length, vhdx::kMebibyte)));
+    BYGONE_CHECK(copy(from, region.offset));
+    next.others.push_back(region);
+  }
+  const std::vector<std::byte> table = make_vhdx_region_table(next);
+  for (const std::uint64_t offset : vhdx::kRegionTableOffsets) BYGONE_CHECK(file_.write(offset, table));
+  BYGONE_CHECK(file_.flush());
+  regions_ = next;
+  const MetadataReader read = [this](std::uint64_t offset, std::span<std::byte> into) { return file_.read(offset, into); };
+  BYGONE_ASSIGN(metadata_, read_vhdx_metadata(regions_.metadata, read, file_.name()));
   return {};
 }
 

@@ -5,6 +5,8 @@
 #include <cstring>
 
 #include "disk/fault_file.h"
+#include "disk/image_device.h"
+#include "disk/tools/transform.h"
 #include "disk/vhdx/vhdx_create.h"
 #include "disk/vhdx/vhdx_layout.h"
 #include "support/crc32c.h"
@@ -149,6 +151,66 @@ TEST_F(VhdxCorruption, unknown_required_region_is_named_and_an_optional_one_pass
   const auto layout = VhdxLayout::open(file);
   ASSERT_TRUE(layout) << layout.error().text();
   EXPECT_EQ((*layout)->regions().others.size(), 1U);
+}
+
+TEST_F(VhdxCorruption, unknown_optional_region_is_kept_when_the_image_changes) {
+  const Guid unknown = make_guid(9, 9, 9, {1, 2, 3, 4, 5, 6, 7, 8});
+  constexpr std::uint64_t kPlace = 6U << 20;
+  history_->now.resize(8U << 20);
+  change_region(2, [&](vhdx::RegionTableEntry& entry) {
+    entry.guid = unknown;
+    entry.file_offset = kPlace;
+    entry.length = 1U << 20;
+    entry.flags = 0;
+  }, 3);
+  const std::string text = "somebody else's";
+  history_->now.write(kPlace + 1000, std::as_bytes(std::span(text)));
+  const auto expect_kept = [&](const std::shared_ptr<FaultFile::History>& history, const char* when) {
+    FaultFile file(history);
+    const auto layout = VhdxLayout::open(file);
+    ASSERT_TRUE(layout) << when << ": " << layout.error().text();
+    ASSERT_EQ((*layout)->regions().others.size(), 1U) << when;
+    const VhdxRegion& region = (*layout)->regions().others[0];
+    EXPECT_EQ(region.guid, unknown);
+    std::string read(text.size(), ' ');
+    ASSERT_TRUE(file.read(region.offset + 1000, std::as_writable_bytes(std::span(read))));
+    EXPECT_EQ(read, text) << when;
+  };
+  {
+    auto file = std::make_unique<FaultFile>(history_);
+    auto layout = VhdxLayout::open(*file);
+    ASSERT_TRUE(layout);
+    ImageDevice device(std::move(file), *std::move(layout), nullptr);
+    ASSERT_TRUE(write_blocks(device, 0, std::vector<std::byte>(16U << 20, std::byte{7})));  // every block there is
+    ASSERT_TRUE(device.close());
+  }
+  expect_kept(history_, "after writing everywhere");
+  {
+    FaultFile file(history_);
+    auto layout = VhdxLayout::open(file);
+    ASSERT_TRUE((*layout)->resize(std::uint64_t{300} << 30));  // moves the table, writes the region tables
+    ASSERT_TRUE((*layout)->close());
+  }
+  expect_kept(history_, "after resizing");
+  const auto target = FaultFile::history_of({});
+  {
+    VhdxMetadata metadata;
+    metadata.block_bytes = 1U << 20;
+    metadata.size_bytes = std::uint64_t{300} << 30;
+    metadata.disk_id = Guid::random();
+    metadata.logical_sector_bytes = 512;
+    metadata.physical_sector_bytes = 4096;
+    auto source_file = std::make_unique<FaultFile>(history_);
+    auto source_layout = VhdxLayout::open(*source_file);
+    ImageDevice source(std::move(source_file), *std::move(source_layout), nullptr);
+    auto file = std::make_unique<FaultFile>(target);
+    ASSERT_TRUE(create_vhdx(*file, metadata));
+    auto layout = VhdxLayout::open(*file);
+    ImageDevice copy(std::move(file), *std::move(layout), nullptr);
+    const Result<void> compacted = fill_compacted(source, copy, {});
+    ASSERT_TRUE(compacted) << compacted.error().text();
+  }
+  expect_kept(target, "after compacting");
 }
 
 TEST_F(VhdxCorruption, overlapping_regions) {

@@ -128,7 +128,8 @@ Result<void> VhdxLayout::check_space(std::uint64_t bat_index, std::uint64_t offs
   const bool is_sound = offset >= vhdx::kHeaderSectionBytes && offset < end_ && length <= end_ - offset &&
                         !overlaps(header_.log_offset, header_.log_length) &&
                         !overlaps(regions_.bat.offset, regions_.bat.length) &&
-                        !overlaps(regions_.metadata.offset, regions_.metadata.length);
+                        !overlaps(regions_.metadata.offset, regions_.metadata.length) &&
+                        std::ranges::none_of(regions_.others, [&](const VhdxRegion& region) { return overlaps(region.offset, region.length); });
   if (is_sound) return {};
   return fail(ErrorCode::kCorrupt, "{}: entry {} of the block allocation table points to {:#x}, where no block can be",
               file_.name(), bat_index, offset);

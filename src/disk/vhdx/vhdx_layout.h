@@ -43,14 +43,16 @@ class VhdxLayout final : public ImageLayout {
   [[nodiscard]] const VhdxMetadata& metadata() const { return metadata_; }
   /// The log held changes when the file was opened.
   [[nodiscard]] bool was_replayed() const { return was_replayed_; }
-  /// Children find their parent by the data-write GUID, so it changes with the first write. A merge keeps it: what the children
-  /// see stays the same.
+  /// Children find their parent by the data-write GUID, so it changes with the first write. A compaction keeps it: what the
+  /// children see stays the same.
   void keep_data_write_guid() { keeps_data_write_guid_ = true; }
   /// Changes the disk's size; shrinking gives up what lies behind it. Nothing may be in flight. Durable on return.
   [[nodiscard]] Result<void> resize(std::uint64_t size_bytes);
   /// Replaces the parent's locator. Durable on return.
   [[nodiscard]] Result<void> set_parent(const VhdxParentLocator& parent);
-  /// What children find the image by from close() on.
+  /// Makes the metadata and the regions that we don't know those of `source`, to the byte. For a new image alone: done in place.
+  [[nodiscard]] Result<void> adopt_regions(const VhdxLayout& source);
+  /// What children find the image by from now on. To be called before any other change. Durable on return.
   [[nodiscard]] Result<void> set_data_write_guid(const Guid& guid);
   /// Writes the header and region table copies that were found damaged. Durable on return.
   [[nodiscard]] Result<void> repair_headers();

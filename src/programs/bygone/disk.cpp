@@ -240,7 +240,7 @@ void add_convert(CLI::App& disk, CommandContext& context) {
     const auto work = [&]() -> Result<void> {
       BYGONE_ASSIGN(const disk::CreateOptions create, options->image.options(options->target));
       ProgressPrinter printer(context);
-      BYGONE_ASSIGN(const ReadableSource source, make_readable(options->source, options->target, context));
+      BYGONE_ASSIGN(const ReadableSource source, make_readable(options->source, options->target, context, printer.progress()));
       return disk::convert_disk(source.path(), options->target, create, options->is_forced, printer.progress());
     };
     context.finish(work());

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "disk/tools/progress.h"
 #include "programs/bygone/command_context.h"
 
 namespace bygone::programs {
@@ -22,6 +23,8 @@ class ReadableSource {
 };
 
 /// `source` itself, or a raw copy of it in the folder of `target`. Says so when it takes qemu-img.
-[[nodiscard]] Result<ReadableSource> make_readable(const std::string& source, const std::string& target, CommandContext& context);
+/// Errors: kNotFound (no qemu-img), kIo (what qemu-img says), kCancelled.
+[[nodiscard]] Result<ReadableSource> make_readable(const std::string& source, const std::string& target, CommandContext& context,
+                                                   const disk::Progress& progress);
 
 }  // namespace bygone::programs
