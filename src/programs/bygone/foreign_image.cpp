@@ -20,13 +20,16 @@
 namespace bygone::programs {
 namespace {
 
-bool is_foreign(const std::string& path) {
-  std::array<char, 4> start = {};
+/// What qemu-img calls the format of a file that we don't read ourselves; empty for the others.
+std::string foreign_format(const std::string& path) {
+  std::array<char, 21> start = {};
   std::ifstream file(path, std::ios::binary);
   file.read(start.data(), start.size());
   const std::string_view magic(start.data(), start.size());
-  return magic == "QFI\xfb" || magic == "KDMV" || std::filesystem::path(path).extension() == ".vmdk" ||
-         std::filesystem::path(path).extension() == ".vdi";
+  if (magic.starts_with("QFI\xfb")) return magic[7] == 1 ? "qcow" : "qcow2";
+  const std::string ending = std::filesystem::path(path).extension().string();
+  if (magic.starts_with("KDMV") || magic == "# Disk DescriptorFile" || ending == ".vmdk") return "vmdk";
+  return ending == ".vdi" ? "vdi" : "";
 }
 
 /// What `qemu-img -p` last said, from text like "(12.34/100%)\r": a part of 1.
@@ -41,7 +44,7 @@ std::optional<double> last_part(const std::string& text) {
 /// qemu-img on its way, with what it prints. Its end is awaited whatever happens.
 class QemuImg {
  public:
-  static Result<QemuImg> start(const std::string& source, const std::string& raw) {
+  static Result<QemuImg> start(const std::string& source, const std::string& format, const std::string& raw) {
     std::array<int, 2> ends = {-1, -1};
     if (::pipe2(ends.data(), O_CLOEXEC) != 0) return fail_errno(errno, "making a pipe");
     QemuImg program;
@@ -54,7 +57,7 @@ class QemuImg {
     // qemu-img takes what stands before a colon for a protocol, but not in an absolute path.
     const std::string from = std::filesystem::absolute(source).string();
     const std::string to = std::filesystem::absolute(raw).string();
-    std::array<const char*, 8> arguments = {"qemu-img", "convert", "-p", "-O", "raw", from.c_str(), to.c_str(), nullptr};
+    std::array<const char*, 10> arguments = {"qemu-img", "convert", "-p", "-f", format.c_str(), "-O", "raw", from.c_str(), to.c_str(), nullptr};
     const int status =
         ::posix_spawnp(&program.child_, "qemu-img", &actions, nullptr, const_cast<char* const*>(arguments.data()), environ);
     ::posix_spawn_file_actions_destroy(&actions);
@@ -94,8 +97,9 @@ class QemuImg {
   UniqueFd output_;
 };
 
-Result<void> run_qemu_img(const std::string& source, const std::string& raw, const disk::Progress& progress) {
-  BYGONE_ASSIGN(QemuImg program, QemuImg::start(source, raw));
+Result<void> run_qemu_img(const std::string& source, const std::string& format, const std::string& raw,
+                          const disk::Progress& progress) {
+  BYGONE_ASSIGN(QemuImg program, QemuImg::start(source, format, raw));
   constexpr std::uint64_t kWhole = 10000;
   std::uint64_t done = 0;
   std::string said;
@@ -124,7 +128,8 @@ ReadableSource::~ReadableSource() {
 
 Result<ReadableSource> make_readable(const std::string& source, const std::string& target, CommandContext& context,
                                      const disk::Progress& progress) {
-  if (!is_foreign(source)) return ReadableSource(source, false);
+  const std::string format = foreign_format(source);
+  if (format.empty()) return ReadableSource(source, false);
   const std::filesystem::path folder = std::filesystem::path(target).parent_path();
   ReadableSource raw((folder / fmt::format(".{}.raw", Guid::random().text())).string(), true);
   if (context.is_json()) {
@@ -134,7 +139,7 @@ Result<ReadableSource> make_readable(const std::string& source, const std::strin
   } else {
     context.err() << "bygone: reading " << source << " through qemu-img" << std::endl;
   }
-  BYGONE_CHECK(run_qemu_img(source, raw.path(), progress));
+  BYGONE_CHECK(run_qemu_img(source, format, raw.path(), progress));
   return raw;
 }
 
