@@ -100,7 +100,7 @@ bool was_written_since(const std::string& path, const ParentReference& reference
   return later > 0 || later < -2;
 }
 
-Result<void> check_parent(const Layer& parent, const Layer& child, const ParentReference& reference, const OpenOptions& options) {
+Result<void> check_parent(const Layer& parent, const Layer& child, const ParentReference& reference) {
   const std::string& name = parent.file->name();
   if (std::ranges::find(reference.identities, parent.layout->link_identity()) == reference.identities.end()) {
     return std::unexpected(
@@ -110,7 +110,7 @@ Result<void> check_parent(const Layer& parent, const Layer& child, const ParentR
                           reference.identities.empty() ? "an unknown one" : reference.identities[0].text()),
               "Restore the parent as it was when the child was made"});
   }
-  if (!options.ignores_parent_time && was_written_since(name, reference)) {
+  if (was_written_since(name, reference)) {
     return std::unexpected(
         Error{ErrorCode::kCorrupt, fmt::format("the parent {} of {} has been written to since the child was made", name, child.file->name()),
               fmt::format("Restore the parent as it was. If only its date changed (it was copied, perhaps): bygone disk rebase {} --parent {}",
@@ -143,7 +143,7 @@ Result<std::vector<Layer>> open_chain(Layer leaf, const OpenOptions& options) {
     BYGONE_ASSIGN(const std::string path, existing_parent(child.file->name(), *reference));
     auto parent = open_layer(path, parent_options);
     if (!parent) return std::unexpected(std::move(parent).error().within(fmt::format("the parent of {}", child.file->name())));
-    BYGONE_CHECK(check_parent(*parent, child, *reference, options));
+    BYGONE_CHECK(check_parent(*parent, child, *reference));
     chain.push_back(*std::move(parent));
   }
 }

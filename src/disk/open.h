@@ -33,8 +33,6 @@ struct OpenOptions {
   bool ignores_lock = false;
   /// False: a differencing image opens without its parent, and reads of what it lacks fail.
   bool opens_parents = true;
-  /// A VHD child remembers when its parent was last written to, and is refused when that is no longer so.
-  bool ignores_parent_time = false;
 };
 
 /// An image's file and layout, before they become a device.
