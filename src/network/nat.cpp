@@ -9,6 +9,8 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
+#include "network/offload.h"
+
 namespace bygone::network {
 namespace {
 
@@ -24,6 +26,8 @@ constexpr const char* kPrefix6 = "fec0::";
 constexpr std::uint8_t kPrefixBits6 = 64;
 constexpr const char* kRouter6 = "fec0::2";
 constexpr const char* kNameServer6 = "fec0::3";
+
+constexpr std::size_t kRouterMtu = 65520;  // the most that libslirp takes
 
 struct SlirpDeleter {
   void operator()(Slirp* slirp) const { slirp_cleanup(slirp); }
@@ -61,10 +65,15 @@ class Nat final : public Backend {
   }
   void send(std::span<const std::byte> frame) override {
     ++sent_;
+    frame = with_large_segments(frame);
     slirp_input(slirp_.get(), reinterpret_cast<const std::uint8_t*>(frame.data()), static_cast<int>(frame.size()));
   }
   void finish_burst() override { watch_sockets(); }
   bool takes_large_segments() const override { return true; }
+  void set_guest_limits(std::uint32_t mtu, bool takes_large_segments) override {
+    mtu_ = mtu;
+    guest_takes_large_segments_ = takes_large_segments;
+  }
   nlohmann::json inspect() const override;
 
  private:
@@ -86,6 +95,8 @@ class Nat final : public Backend {
   void forget(int fd);
   void set_alarm(std::uint32_t milliseconds);
   ssize_t receive(std::span<const std::byte> frame);
+  bool deliver_large(std::span<const std::byte> frame);
+  [[nodiscard]] std::span<const std::byte> with_large_segments(std::span<const std::byte> frame);
 
   EventLoop& loop_;
   NatOptions options_;
@@ -97,6 +108,9 @@ class Nat final : public Backend {
   std::uint64_t round_ = 0;
   std::optional<EventLoop::TimerId> alarm_;
   Clock::time_point alarm_time_;
+  std::uint32_t mtu_ = 1500;
+  bool guest_takes_large_segments_ = false;
+  std::vector<std::byte> scratch_;
   std::uint64_t sent_ = 0, received_ = 0, lost_ = 0, complaints_ = 0;
 };
 
@@ -154,6 +168,7 @@ Result<void> Nat::create_router() {
   config.vprefix_len = kPrefixBits6;
   config.vhost6 = address6(kRouter6);
   config.vnameserver6 = address6(kNameServer6);
+  config.if_mtu = config.if_mru = kRouterMtu;  // the guest's own is smaller; what is larger than that is cut on its way
   config.vhostname = options_.guest_name.empty() ? nullptr : options_.guest_name.c_str();
   slirp_.reset(slirp_new(&config, &callbacks(), this));
   if (!slirp_) return fail(ErrorCode::kInternal, "libslirp {} refuses the NAT network's settings", slirp_version_string());
@@ -179,8 +194,35 @@ Result<void> Nat::add_forward(const PortForward& forward) {
 
 ssize_t Nat::receive(std::span<const std::byte> frame) {
   ++received_;
-  if (sink_ == nullptr || !sink_->deliver(frame, {.checksums_are_valid = true})) ++lost_;
+  const bool is_large = frame.size() > sizeof(spec::internet::EthernetHeader) + mtu_;
+  if (sink_ == nullptr || !(is_large ? deliver_large(frame) : sink_->deliver(frame, {.checksums_are_valid = true}))) ++lost_;
   return static_cast<ssize_t>(frame.size());  // a lost frame is sent again by TCP
+}
+
+/// A frame that is larger than the guest's wire: TCP as segments in one, which the adapter hands over whole or cuts; datagrams in
+/// fragments.
+bool Nat::deliver_large(std::span<const std::byte> frame) {
+  const FrameLayout layout = find_headers(frame);
+  const std::size_t header_bytes = layout.payload_offset - layout.ip_offset;
+  if (layout.transport == FrameLayout::Transport::kTcp && mtu_ > header_bytes) {
+    const auto segment_bytes = static_cast<std::uint16_t>(mtu_ - header_bytes);
+    return sink_->deliver(frame, {.checksums_are_valid = true, .segment_bytes = segment_bytes});
+  }
+  bool all = true;
+  const bool cut = cut_fragments(frame, mtu_, scratch_, [&](std::span<const std::byte> fragment) { all = sink_->deliver(fragment, {}) && all; });
+  return cut && all;
+}
+
+/// A guest that takes large segments says with its SYN what its wire carries. There is no wire: the router may make segments as
+/// large as it likes, which saves both sides most of their work. Only the wire's own size is replaced: a smaller one has a reason.
+std::span<const std::byte> Nat::with_large_segments(std::span<const std::byte> frame) {
+  constexpr std::size_t kLongestSyn = 200;
+  if (!guest_takes_large_segments_ || frame.size() > kLongestSyn) return frame;
+  scratch_.assign(frame.begin(), frame.end());
+  const bool is_v6 = find_headers(frame).ip == FrameLayout::Ip::kV6;
+  const std::size_t headers = (is_v6 ? sizeof(spec::internet::Ipv6Header) : sizeof(spec::internet::Ipv4Header)) + sizeof(spec::internet::TcpHeader);
+  const bool replaced = mtu_ > headers && replace_maximum_segment(scratch_, static_cast<std::uint16_t>(mtu_ - headers), 0x7FFF);
+  return replaced ? std::span<const std::byte>(scratch_) : frame;
 }
 
 /// Some socket is ready or a time-out is due.

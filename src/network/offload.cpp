@@ -177,6 +177,32 @@ void fill_transport_checksum(std::span<std::byte> frame, const FrameLayout& layo
   store(frame, checksum_offset(layout), be16(checksum));
 }
 
+bool replace_maximum_segment(std::span<std::byte> frame, std::uint16_t from, std::uint16_t to) {
+  const FrameLayout layout = find_headers(frame);
+  if (layout.transport != FrameLayout::Transport::kTcp) return false;
+  const auto flags = static_cast<std::uint8_t>(frame[layout.transport_offset + offsetof(net::TcpHeader, flags)]);
+  if ((flags & net::kTcpSyn) == 0) return false;
+  std::size_t at = layout.transport_offset + sizeof(net::TcpHeader);
+  while (at + 4 <= layout.payload_offset) {
+    const auto kind = static_cast<std::uint8_t>(frame[at]);
+    if (kind == 1) {  // RFC 9293 3.2: no operation
+      ++at;
+      continue;
+    }
+    const std::size_t length = static_cast<std::uint8_t>(frame[at + 1]);
+    if (kind == 0 || length < 2) return false;
+    if (kind == net::kTcpOptionMaximumSegment && length == 4) {
+      be16 size;
+      if (!load(frame, at + 2, size) || size != from) return false;
+      store(frame, at + 2, be16(to));
+      fill_transport_checksum(frame, layout);
+      return true;
+    }
+    at += length;
+  }
+  return false;
+}
+
 bool cut_segments(std::span<const std::byte> frame, std::size_t segment_bytes, std::vector<std::byte>& scratch,
                   const FrameTaker& take) {
   const FrameLayout layout = find_headers(frame);

@@ -43,6 +43,9 @@ void fill_transport_checksum(std::span<std::byte> frame, const FrameLayout& layo
 
 using FrameTaker = std::function<void(std::span<const std::byte> frame)>;
 
+/// In a TCP frame with SYN: replaces a maximum segment size of `from` by `to` and keeps the checksum right. False: nothing to replace.
+bool replace_maximum_segment(std::span<std::byte> frame, std::uint16_t from, std::uint16_t to);
+
 /// Calls `take` with segments of at most `segment_bytes` payload, their checksums right. `scratch` keeps the copy that is worked
 /// in. False: not a TCP frame, or segment_bytes is 0; nothing was taken.
 bool cut_segments(std::span<const std::byte> frame, std::size_t segment_bytes, std::vector<std::byte>& scratch,

@@ -130,6 +130,27 @@ TEST(OffloadTest, segments_carry_the_same_bytes_and_right_headers) {
   }
 }
 
+TEST(OffloadTest, the_maximum_segment_size_of_a_syn_is_replaced_and_nothing_else_is) {
+  const auto with_option = [](std::uint8_t flags, std::initializer_list<int> options) {
+    auto frame = make_frame({.payload_bytes = options.size(), .tcp_flags = flags});
+    std::ranges::copy(bytes(options), frame.begin() + 54);
+    frame[14 + 20 + 12] = static_cast<std::byte>((20 + options.size()) / 4 << 4);
+    fill_transport_checksum(frame, find_headers(frame));
+    return frame;
+  };
+  auto syn = with_option(net::kTcpSyn, {1, 1, 1, 1, 2, 4, 5, 180});  // 1460 behind four fillers
+  ASSERT_TRUE(replace_maximum_segment(syn, 1460, 0x7FFF));
+  EXPECT_EQ(header_at<be16>(syn, 60), 0x7FFF);
+  EXPECT_TRUE(transport_checksum_is_right(syn, find_headers(syn)));
+  EXPECT_FALSE(replace_maximum_segment(syn, 1460, 0x7FFF));                                    // another size by now
+  for (auto other : {with_option(0x10, {2, 4, 5, 180}), with_option(net::kTcpSyn, {2, 0, 5, 180}), with_option(net::kTcpSyn, {0, 2, 4, 5}),
+                     with_option(net::kTcpSyn, {2, 200, 5, 180}), make_frame({.is_udp = true}), with_option(net::kTcpSyn, {})}) {
+    const auto before = other;
+    EXPECT_FALSE(replace_maximum_segment(other, 1460, 0x7FFF));
+    EXPECT_EQ(other, before);
+  }
+}
+
 TEST(OffloadTest, a_datagram_is_not_cut_into_segments) {
   std::vector<std::byte> scratch;
   const auto never = [](std::span<const std::byte>) { FAIL(); };

@@ -92,7 +92,7 @@ def fetch_kernel(cache):
 def make_initrd(scratch, kernel, url):
     root = scratch / "root"
     for name in ("bin", "dev", "proc", "sys", "etc", "tmp"):
-        (root / name).mkdir(parents=True)
+        (root / name).mkdir(parents=True, exist_ok=True)
     shutil.copy(shutil.which("busybox"), root / "bin/busybox")
     shutil.copytree(kernel / "modules", root / "modules")
     for name, text in (("init", INIT.replace("@URL@", url)), ("udhcpc", UDHCPC)):

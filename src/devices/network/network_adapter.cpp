@@ -412,6 +412,7 @@ void NetworkAdapter::tell_backend() {
   if (large == backend_knows_large_ && rndis_.mtu() == backend_knows_mtu_) return;
   backend_knows_large_ = large;
   backend_knows_mtu_ = rndis_.mtu();
+  options_.log.debug("the guest's MTU is {}; {} segments are welcome", rndis_.mtu(), large ? "large" : "no large");
   backend_.set_guest_limits(rndis_.mtu(), large);
 }
 
