@@ -117,6 +117,7 @@ void add_lifecycle_commands(CLI::App& root, CommandContext& context) {
   add_request_command(root, context, "pause", "Stop a machine's processors where they are", request::Pause{}, {{"Stop time in the guest", "bygone pause Demo"}});
   add_request_command(root, context, "resume", "Let a paused machine go on", request::Resume{}, {{"Go on", "bygone resume Demo"}});
   add_request_command(root, context, "reset", "Start a machine anew, as with its reset button", request::Reset{}, {{"The guest is not asked", "bygone reset Demo"}});
+  // Writing a large memory to a slow disk takes its time.
   add_request_command(root, context, "save", "Write a machine's whole state to its folder, and end it; start goes on from there", request::Save{},
                       {{"Put it away", "bygone save Demo"}, {"And go on", "bygone start Demo"}});
 }

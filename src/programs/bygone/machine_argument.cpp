@@ -4,6 +4,22 @@ namespace bygone::programs {
 
 namespace control = service::control;
 
+namespace {
+
+constexpr std::chrono::minutes kPatience(30);  // a large memory, a slow disk
+
+/// Until the machine's process has let go of its folder.
+Result<void> wait_until_gone(control::Client& client) {
+  for (;;) {
+    const auto event = client.next_event(kPatience);
+    if (!event) return event.error().code == ErrorCode::kCancelled ? Result<void>() : std::unexpected(event.error());
+    if (!*event) return fail(ErrorCode::kBusy, "the machine is saved, and its process does not end");
+    if (std::holds_alternative<control::Ended>((*event)->event)) return {};
+  }
+}
+
+}  // namespace
+
 CLI::Option* add_machine_argument(CLI::App& command, std::string& name) {
   return command.add_option("machine", name, "The machine's name, or the path of its folder")->required()->type_name("NAME");
 }
@@ -38,7 +54,9 @@ void add_request_command(CLI::App& root, CommandContext& context, const std::str
   command->callback([machine, body = std::move(body), &context] {
     const auto send = [&]() -> Result<void> {
       BYGONE_ASSIGN(const auto client, connect_to(*machine));
+      client->set_limit(kPatience);
       BYGONE_CHECK(client->ask(body));
+      if (std::holds_alternative<control::request::Save>(body)) return wait_until_gone(*client);
       return {};
     };
     context.finish(send());

@@ -1,4 +1,5 @@
 // `bygone start` and `bygone stop`.
+#include "library/changes.h"
 #include "programs/bygone/commands.h"
 #include "programs/bygone/machine_argument.h"
 #include "service/launch.h"
@@ -14,8 +15,19 @@ struct StopArguments {
   double seconds = 120;
 };
 
-Result<void> start(const std::string& name) {
-  BYGONE_ASSIGN(const auto machine, find_machine(name));
+struct StartArguments {
+  std::string name;
+  bool is_fresh = false;
+};
+
+Result<void> start(const StartArguments& arguments) {
+  BYGONE_ASSIGN(const auto machine, find_machine(arguments.name));
+  if (arguments.is_fresh) {
+    BYGONE_ASSIGN(const UniqueFd held, library::lock(machine));
+    std::error_code error;
+    std::filesystem::remove(machine.saved_state(), error);
+    if (error) return fail_errno(error.value(), "giving up " + machine.saved_state().string());
+  }
   return service::launch(machine);
 }
 
@@ -45,11 +57,12 @@ Result<void> stop(const StopArguments& arguments, CommandContext& context) {
 }  // namespace
 
 void add_start_command(CLI::App& root, CommandContext& context) {
-  CLI::App* command = root.add_subcommand("start", "Start a machine in the background");
-  auto name = std::make_shared<std::string>();
-  add_machine_argument(*command, *name);
+  CLI::App* command = root.add_subcommand("start", "Start a machine in the background, or go on where it was saved");
+  auto arguments = std::make_shared<StartArguments>();
+  add_machine_argument(*command, arguments->name);
+  command->add_flag("--fresh", arguments->is_fresh, "Give a saved state up, as if the plug had been pulled then");
   add_examples(*command, {{"Start it; it goes on when this terminal closes", "bygone start Demo"}});
-  command->callback([name, &context] { context.finish(start(*name)); });
+  command->callback([arguments, &context] { context.finish(start(*arguments)); });
 }
 
 void add_stop_command(CLI::App& root, CommandContext& context) {

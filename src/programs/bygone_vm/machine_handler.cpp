@@ -28,10 +28,19 @@ Result<std::shared_ptr<disk::BlockDevice>> open_dvd(const std::string& name, int
 }  // namespace
 
 MachineHandler::MachineHandler(EventLoop& loop, machine::gen2::Machine& machine, ScreenFeed& feed, ConsoleHub& console,
-                               library::Definition definition, std::string engine, Log log)
-    : loop_(loop), machine_(machine), feed_(feed), console_(console), definition_(std::move(definition)), engine_(std::move(engine)), log_(std::move(log)) {}
+                               library::Definition definition, std::string engine, std::filesystem::path saved_state, Log log)
+    : loop_(loop), machine_(machine), feed_(feed), console_(console), definition_(std::move(definition)), engine_(std::move(engine)),
+      saved_state_(std::move(saved_state)), log_(std::move(log)) {}
+
+MachineHandler::~MachineHandler() {
+  if (saver_.joinable()) saver_.join();
+}
 
 void MachineHandler::handle(control::RequestBody body, Files files, Reply reply) {
+  const bool only_looks = std::holds_alternative<request::Status>(body) || std::holds_alternative<request::Screenshot>(body);
+  if (state_ == State::kSaving && !only_looks) {
+    return reply.refuse({ErrorCode::kBusy, "the machine is being saved", "Wait until it is, and start it again"});
+  }
   std::visit([&](const auto& one) { answer(one, std::move(files), std::move(reply)); }, body);
 }
 
@@ -40,6 +49,7 @@ void MachineHandler::set_state(State state) {
 }
 
 void MachineHandler::stop(bool is_forced) {
+  if (state_ == State::kSaving) return;  // it ends soon, and nothing is lost
   set_state(State::kStopping);
   if (is_forced) {
     log_.info("the plug is pulled");
@@ -83,7 +93,27 @@ void MachineHandler::answer(const request::Reset&, Files, Reply reply) {
 }
 
 void MachineHandler::answer(const request::Save&, Files, Reply reply) {
-  reply.refuse({ErrorCode::kUnsupported, "this version cannot save a machine's state", "bygone stop shuts it down"});
+  // Memory takes its time to write: meanwhile others are answered.
+  const State before = state_;
+  if (saver_.joinable()) saver_.join();
+  set_state(State::kSaving);
+  saver_ = std::thread([this, before, answer = std::make_shared<Reply>(std::move(reply))]() mutable {
+    auto outcome = machine_.save(saved_state_);
+    loop_.post([this, before, outcome = std::move(outcome), answer = std::move(answer)]() mutable { on_saved(std::move(outcome), before, std::move(*answer)); });
+  });
+}
+
+void MachineHandler::on_saved(Result<void> outcome, State before, Reply reply) {
+  is_saved_ = outcome.has_value();
+  if (outcome) {
+    log_.info("the state is saved in {}", saved_state_.string());
+    reply.done();
+    machine_.power_off();
+    return;
+  }
+  log_.warning("the state could not be saved: {}", outcome.error().text());
+  set_state(before);
+  reply.refuse(outcome.error());
 }
 
 void MachineHandler::answer(const request::Stop& asked, Files, Reply reply) {

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <chrono>
+#include <filesystem>
 #include <string>
+#include <thread>
 
 #include "library/definition.h"
 #include "machine/gen2/machine.h"
@@ -15,8 +17,11 @@ namespace bygone::programs::vm {
 class MachineHandler final : public service::control::Handler {
  public:
   /// All outlive the handler.
+  ~MachineHandler() override;
   MachineHandler(EventLoop& loop, machine::gen2::Machine& machine, ScreenFeed& feed, ConsoleHub& console, library::Definition definition,
-                 std::string engine, Log log);
+                 std::string engine, std::filesystem::path saved_state, Log log);
+  /// Whether the machine ends because its state has been saved.
+  [[nodiscard]] bool is_saved() const { return is_saved_; }
   void set_server(service::control::Server* server) { server_ = server; }
 
   void handle(service::control::RequestBody request, std::vector<UniqueFd> files, service::control::Reply reply) override;
@@ -47,6 +52,7 @@ class MachineHandler final : public service::control::Handler {
   void answer(const service::control::request::Console&, Files, Reply reply);
   void answer(const service::control::request::Watch&, Files, Reply reply);
 
+  void on_saved(Result<void> outcome, service::control::State before, Reply reply);
   void set_state(service::control::State state);
   void strike(std::vector<service::control::Key> keys, Reply reply);
   void point(std::vector<devices::mouse::PointerState> states, Reply reply);
@@ -60,6 +66,9 @@ class MachineHandler final : public service::control::Handler {
   ConsoleHub& console_;
   const library::Definition definition_;
   const std::string engine_;
+  const std::filesystem::path saved_state_;
+  bool is_saved_ = false;
+  std::thread saver_;
   Log log_;
   service::control::Server* server_ = nullptr;
   service::control::State state_ = service::control::State::kRunning;

@@ -71,6 +71,7 @@ class MachineProcess {
   explicit MachineProcess(const ProcessOptions& options) : options_(options) {}
   ~MachineProcess() {
     if (machine_) machine_->power_off();
+    handler_.reset();  // waits for a saving that is under way
     if (waiter_.joinable()) waiter_.join();
     if (loop_ && signals_) loop_->unwatch(signals_.get());
   }
@@ -101,7 +102,11 @@ class MachineProcess {
       const gen2::MachineEnd end = machine_->wait();
       loop_->post([this, end] { on_end(end); });
     });
-    log_.info("\"{}\" runs on the {} engine", name, engine_->name());
+    // The guest runs: what was saved is its past now, and would not fit its disks any more.
+    if (std::error_code error; is_resumed_ && !std::filesystem::remove(options_.machine.saved_state(), error)) {
+      log_.warning("the saved state {} could not be removed: {}", options_.machine.saved_state().string(), error.message());
+    }
+    log_.info("\"{}\" {} on the {} engine", name, is_resumed_ ? "goes on where it was saved," : "runs", engine_->name());
     return {};
   }
 
@@ -110,10 +115,14 @@ class MachineProcess {
     // Whoever hears that the machine has ended may start it again at once.
     server_->stop_listening();
     waiter_.join();
+    const bool is_saved = handler_->is_saved() && end_.reason == gen2::MachineEnd::Reason::kStopped;
+    handler_.reset();  // waits for a saving that is under way
+    // A guest that went down while it was being saved has ended: nothing is to go on from there.
+    if (std::error_code ignored; !is_saved) std::filesystem::remove(options_.machine.saved_state(), ignored);
     machine_.reset();
     folder_lock_.reset();
     runtime_lock_.reset();
-    server_->tell(control::Ended{std::string(reason_text(end_.reason)), end_.detail.substr(0, 16384)});
+    server_->tell(control::Ended{is_saved ? "saved" : std::string(reason_text(end_.reason)), end_.detail.substr(0, 16384)});
     server_->close();
     if (end_.reason == gen2::MachineEnd::Reason::kCrashed) return fail(ErrorCode::kIo, "the guest crashed: {}", end_.detail);
     if (end_.reason == gen2::MachineEnd::Reason::kEngineFailed) return fail(ErrorCode::kInternal, "the processor engine failed: {}", end_.detail);
@@ -126,10 +135,20 @@ class MachineProcess {
     const gen2::SerialOptions console{gen2::SerialOptions::Kind::kConsole, {}, console_->port(), console_->port()};
     BYGONE_ASSIGN(auto machine_options, vm::machine_options(definition, options_.machine, console));
     machine_options.engine = engine_.get();
+    std::error_code ignored;
+    is_resumed_ = std::filesystem::exists(options_.machine.saved_state(), ignored);
+    if (is_resumed_) machine_options.saved_state = options_.machine.saved_state();
     machine_options.log = log_;
-    BYGONE_ASSIGN(machine_, gen2::Machine::create(std::move(machine_options)));
+    auto created = gen2::Machine::create(std::move(machine_options));
+    if (!created && is_resumed_) {
+      Error error = std::move(created).error().within("going on from the saved state");
+      if (error.hint.empty()) error.hint = fmt::format("bygone start \"{}\" --fresh gives the saved state up", options_.machine.name);
+      return std::unexpected(std::move(error));
+    }
+    BYGONE_ASSIGN(machine_, std::move(created));
     BYGONE_ASSIGN(feed_, ScreenFeed::create(*loop_, machine_->guest_memory()));
-    handler_ = std::make_unique<MachineHandler>(*loop_, *machine_, *feed_, *console_, definition, std::string(engine_->name()), log_);
+    handler_ = std::make_unique<MachineHandler>(*loop_, *machine_, *feed_, *console_, definition, std::string(engine_->name()),
+                                                options_.machine.saved_state(), log_);
     return {};
   }
 
@@ -171,7 +190,7 @@ class MachineProcess {
   std::unique_ptr<EventLoop> loop_;
   Log log_;
   UniqueFd folder_lock_, runtime_lock_, signals_;
-  bool is_asked_ = false;
+  bool is_asked_ = false, is_resumed_ = false;
   std::unique_ptr<cpu::Engine> engine_;
   std::unique_ptr<ConsoleHub> console_;
   // What the machine's threads call goes after the machine.
