@@ -10,10 +10,10 @@ namespace {
 using namespace std::chrono_literals;
 
 /// Ten times out and in again. `probe` must succeed afterwards.
-std::string reload(const std::string& module, const std::string& probe) {
-  return fmt::format("for i in 1 2 3 4 5 6 7 8 9 10; do modprobe -r {0} || exit 1; modprobe {0} || exit 2; done\n"
+std::string reload(const std::string& module, const std::string& probe, const std::string& before = {}) {
+  return fmt::format("for i in 1 2 3 4 5 6 7 8 9 10; do {2} /bin/modprobe -r {0} || exit 1; /bin/modprobe {0} || exit 2; done\n"
                      "for i in $(seq 50); do {1} && exit 0; sleep 0.1; done; echo 'not there again: {0}'; exit 3",
-                     module, probe);
+                     module, probe, before);
 }
 
 TEST(BusOnLinux, drivers_that_come_and_go_leave_a_working_bus) {
@@ -26,12 +26,14 @@ TEST(BusOnLinux, drivers_that_come_and_go_leave_a_working_bus) {
     guest.run(reload("hv_storvsc", "[ $(blockdev --getsize64 /dev/sda) = 67108864 ]"));
     guest.run("dd if=/dev/sda of=/dev/null bs=1M");
     guest.run(reload("hyperv-keyboard", "grep -q 'AT Translated' /proc/bus/input/devices || ls -d /sys/bus/vmbus/drivers/hyperv_keyboard/*-*-*"));
-    guest.run(reload("hid-hyperv", "grep -q 'Hyper-V HIDBP Mouse' /proc/bus/input/devices"));
-    guest.run(reload("hyperv_drm", "[ -e /dev/dri/card0 ]"));
+    guest.run(reload("hid-hyperv", "ls -d /sys/bus/vmbus/drivers/hid_hyperv/*-*-*"));
+    guest.run(reload("hyperv_drm", "[ -e /dev/dri/card0 ]",
+                     "for c in /sys/class/vtconsole/vtcon*; do grep -q 'frame buffer' $c/name && echo 0 > $c/bind; done;"));
     // hv_sock carries what tells how it went, so it goes by the console.
-    (void)guest.start("sleep 1; ( for p in $(pidof socat); do kill $p; done; sleep 1;"
-                      "for i in 1 2 3 4 5 6 7 8 9 10; do modprobe -r hv_sock && modprobe hv_sock || echo FAILED; done;"
-                      "socat -t 86400 VSOCK-LISTEN:1,fork,backlog=64 EXEC:/bin/sh,stderr & echo hv_sock is back ) < /dev/null > /dev/console 2>&1 &");
+    guest.run("cat > /tmp/again <<'END'\nsleep 1\nkillall socat\nsleep 1\n"
+              "for i in 1 2 3 4 5 6 7 8 9 10; do /bin/modprobe -r hv_sock && /bin/modprobe hv_sock || echo FAILED; done\n"
+              "setsid socat -t 86400 VSOCK-LISTEN:1,fork,backlog=64 EXEC:/bin/sh,stderr &\necho hv_sock is back\nEND\n"
+              "setsid sh /tmp/again < /dev/null > /dev/console 2>&1 &");
     EXPECT_TRUE(guest.wait_for_console("hv_sock is back"));
     EXPECT_THAT(guest.console(), testing::Not(testing::HasSubstr("FAILED")));
     EXPECT_TRUE(guest.wait_for_shell());
@@ -46,13 +48,13 @@ TEST(BusOnLinux, a_guest_may_restart_and_go_into_another_kernel) {
   LinuxGuest guest({.modules = {"hv_utils", "hv_storvsc"}, .memory_megabytes = 768});
   ASSERT_TRUE(guest.is_up());
   EXPECT_TRUE(guest.wait_for_console("guest: up"));
-  (void)guest.start("reboot -f");
+  guest.run("setsid sh -c 'sleep 1; reboot -f' < /dev/null > /dev/null 2>&1 &");
   EXPECT_TRUE(guest.wait_for_console("guest: up", 2)) << "after a restart";
   ASSERT_TRUE(guest.wait_for_shell());
   // The RAM disk of the next kernel is what this one has unpacked.
   guest.run("cd / && find bin etc init lib lib64 root sbin usr var dev/console 2> /dev/null | cpio -o -H newc > /tmp/initrd && "
             "mkdir -p /tmp/x/proc /tmp/x/sys /tmp/x/tmp /tmp/x/run && cd /tmp/x && find . | cpio -o -H newc >> /tmp/initrd");
-  (void)guest.start("kexec_into /vmlinuz /tmp/initrd \"$(cat /proc/cmdline) bygone.again\" > /dev/console 2>&1");
+  guest.run("setsid kexec_into /vmlinuz /tmp/initrd \"$(cat /proc/cmdline) bygone.again\" < /dev/null > /dev/console 2>&1 &");
   EXPECT_TRUE(guest.wait_for_console("guest: up", 3)) << "the next kernel";
   ASSERT_TRUE(guest.wait_for_shell());
   EXPECT_THAT(guest.run("cat /proc/cmdline"), testing::HasSubstr("bygone.again"));

@@ -1,5 +1,9 @@
 #include "programs/bygone_vm/definition_options.h"
 
+#include <unistd.h>
+
+#include <array>
+
 #include "disk/open.h"
 #include "machine/gen2/option_text.h"
 #include "programs/bygone/network_argument.h"
@@ -24,6 +28,15 @@ Result<void> open_into(gen2::MachineOptions& options, const std::filesystem::pat
 std::string address_of(const Guid& id, std::size_t index) {
   if (id.is_zero()) return {};
   return fmt::format("02:15:{:02x}:{:02x}:{:02x}:{:02x}", id.bytes[12], id.bytes[13], id.bytes[14], static_cast<std::uint8_t>(id.bytes[15] + index));
+}
+
+/// What the guest's programs may read of their machine through key-value exchange, under the names that they know.
+devices::integration::KeyValues host_facts(const library::Definition& definition) {
+  std::array<char, 256> host = {};
+  ::gethostname(host.data(), host.size() - 1);
+  devices::integration::KeyValues facts = {{"HostName", host.data()}, {"PhysicalHostName", host.data()}, {"VirtualMachineName", definition.name}};
+  if (!definition.id.is_zero()) facts["VirtualMachineId"] = definition.id.text();
+  return facts;
 }
 
 Result<gen2::SerialOptions> serial_of(const std::string& text, const library::MachineFolder& folder, const gen2::SerialOptions& console) {
@@ -68,6 +81,7 @@ Result<gen2::MachineOptions> machine_options(const library::Definition& definiti
     BYGONE_ASSIGN(options.networks, parse_networks(networks));
   }
   if (definition.has_sockets) options.sockets = {service::control::guest_sockets(definition.name), {spec::agent::kVsockPort}};
+  options.host_facts = host_facts(definition);
   BYGONE_ASSIGN(options.com1, serial_of(definition.com1, folder, console));
   BYGONE_ASSIGN(options.com2, serial_of(definition.com2, folder, {}));
   return options;
