@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "cpu/cpuid.h"
+#include "cpu/facilities.h"
 #include "cpu/interrupt.h"
 #include "cpu/local_apic.h"
 #include "cpu/vcpu.h"
@@ -20,6 +21,7 @@ struct PartitionOptions {
   CpuidTable cpuid;
   LocalApicFactory local_apics;           ///< used by engines without APICs of their own
   std::uint64_t code_cache_bytes = 128ULL << 20;  ///< bound of translated code, for engines that translate
+  FacilitySet facilities;                 ///< of Engine::facilities(): what the engine shall do for the hypervisor
   Log log;
 };
 
@@ -49,6 +51,9 @@ class Partition {
   /// Drops cached translations of all processors (TLB) as a TLB-flush hypercall asks. Returns when no processor uses an old one.
   virtual void flush_tlbs(std::span<const VpIndex> vps) = 0;
 
+  /// The facilities that were handed over; null when there are none.
+  [[nodiscard]] virtual HypervisorFacilities* facilities() { return nullptr; }
+
   /// A tree of live numbers for `bygone inspect`: JSON text.
   [[nodiscard]] virtual std::string inspect() const = 0;
 };
@@ -68,6 +73,8 @@ class Engine {
   [[nodiscard]] virtual EngineStatus probe() = 0;
   /// Whether Partition::flush_tlbs() works. Where it does not, guests must not be told to ask for it.
   [[nodiscard]] virtual bool can_flush_tlbs() const { return true; }
+  /// What this engine can do for the hypervisor. A partition gets what its options name of them.
+  [[nodiscard]] virtual FacilitySet facilities() { return {}; }
   /// The CPUID features this engine can give a guest, before the machine's own leaves are put in.
   [[nodiscard]] virtual Result<CpuidTable> supported_cpuid() = 0;
   [[nodiscard]] virtual Result<std::unique_ptr<Partition>> create_partition(PartitionOptions options) = 0;

@@ -48,8 +48,9 @@ Result<std::unique_ptr<Hypervisor>> Hypervisor::create(HypervisorOptions options
 
 Hypervisor::Hypervisor(HypervisorOptions options)
     : options_(std::move(options)), memory_(*options_.memory), partition_(*options_.partition),
-      time_(partition_, options_.timers->clock(), options_.tsc_is_stable),
-      synic_(memory_, partition_, options_.vp_count),
+      facilities_(partition_.facilities() != nullptr ? partition_.facilities()->active() : cpu::FacilitySet()),
+      time_(partition_, options_.timers->clock(), options_.tsc_is_stable, engine_for(partition_, cpu::Facility::kReferenceTime)),
+      synic_(memory_, partition_, options_.vp_count, engine_for(partition_, cpu::Facility::kSynic)),
       hypercalls_(memory_, partition_, synic_, {options_.vp_count, options_.features.has(Feature::kXmmHypercalls)},
                   [this](VpIndex vp, tlfs::RegisterName name) -> std::optional<std::uint64_t> {
                     switch (name) {
@@ -68,10 +69,51 @@ Hypervisor::Hypervisor(HypervisorOptions options)
   hypercall_page_.set_content(code);
   for (std::uint32_t i = 0; i < options_.vp_count; ++i) {
     auto vp = std::make_unique<Vp>(memory_);
-    vp->timers = std::make_unique<SyntheticTimers>(VpIndex{i}, synic_, partition_, time_, *options_.timers, has(Feature::kDirectTimers));
+    vp->timers = std::make_unique<SyntheticTimers>(VpIndex{i}, synic_, partition_, time_, *options_.timers, has(Feature::kDirectTimers),
+                                                   engine_for(partition_, cpu::Facility::kTimers));
     vps_.push_back(std::move(vp));
   }
   synic_.set_timer_retry([this](VpIndex vp) { vps_[vp.value]->timers->retry(); });
+  repeat_all();
+}
+
+cpu::HypervisorFacilities* Hypervisor::engine_for(cpu::Partition& partition, cpu::Facility facility) {
+  cpu::HypervisorFacilities* const engine = partition.facilities();
+  return engine != nullptr && engine->active().has(facility) ? engine : nullptr;
+}
+
+// ---- what the engine has to know ----
+
+bool Hypervisor::is_repeated(Msr msr) const {
+  using cpu::Facility;
+  if (is_between(msr, Msr::kSint0, Msr::kSint15)) return facilities_.has(Facility::kSynic);
+  switch (msr) {
+    case Msr::kGuestOsId:
+    case Msr::kHypercall: return facilities_.has(Facility::kHypercalls);
+    case Msr::kReferenceTsc: return facilities_.has(Facility::kReferenceTime);
+    case Msr::kSynicControl:
+    case Msr::kEventFlagsPage:
+    case Msr::kMessagePage: return facilities_.has(Facility::kSynic);
+    default: return false;
+  }
+}
+
+/// What the register is now, which need not be what was written.
+void Hypervisor::repeat(VpIndex vp, std::uint32_t index) {
+  const auto value = read(vp, index);
+  if (!value) return;
+  if (auto told = partition_.facilities()->set_register(vp, index, *value); !told) {
+    options_.log.error("processor {}: {}", vp.value, told.error().text());
+  }
+}
+
+void Hypervisor::repeat_all() {
+  if (facilities_.empty()) return;
+  for (std::uint32_t vp = 0; vp < vps_.size(); ++vp) {
+    for (std::uint32_t index = tlfs::kFirstMsr; index <= tlfs::kLastMsr; ++index) {
+      if (is_repeated(static_cast<Msr>(index))) repeat(VpIndex{vp}, index);
+    }
+  }
 }
 
 // ---- exits ----
@@ -135,6 +177,14 @@ std::optional<std::uint64_t> Hypervisor::read(VpIndex vp, std::uint32_t index) {
 }
 
 bool Hypervisor::write(VpIndex vp, std::uint32_t index, std::uint64_t value) {
+  if (!write_own(vp, index, value)) return false;
+  const auto msr = static_cast<Msr>(index);
+  if (msr == Msr::kEndOfMessage) vps_[vp.value]->timers->end_of_message();
+  if (is_repeated(msr)) repeat(vp, index);
+  return true;
+}
+
+bool Hypervisor::write_own(VpIndex vp, std::uint32_t index, std::uint64_t value) {
   const auto msr = static_cast<Msr>(index);
   if (is_between(msr, Msr::kTimer0Configuration, Msr::kTimer3Count)) {
     const std::uint32_t offset = index - static_cast<std::uint32_t>(Msr::kTimer0Configuration);
@@ -206,7 +256,7 @@ bool Hypervisor::write_reference_tsc(std::uint64_t value) {
 
 /// With the lock held. A guest that reads meanwhile sees sequence 0 and takes the register instead.
 void Hypervisor::fill_reference_tsc_page() {
-  if (!reference_tsc_page_.is_placed()) return;
+  if (!reference_tsc_page_.is_placed() || facilities_.has(cpu::Facility::kReferenceTime)) return;
   const std::span<std::byte> page = reference_tsc_page_.bytes();
   std::atomic_ref sequence(*reinterpret_cast<std::uint32_t*>(page.data()));
   sequence.store(0, std::memory_order_seq_cst);
@@ -295,18 +345,21 @@ void Hypervisor::report_crash(VpIndex vp, std::uint64_t control) {
 void Hypervisor::pause() { time_.pause(); }
 
 void Hypervisor::resume() {
-  time_.resume();
+  if (auto went_on = time_.resume(); !went_on) options_.log.error("reference time: {}", went_on.error().text());
   {
     const std::lock_guard lock(mutex_);
     fill_reference_tsc_page();
   }
+  // The engine, too, has to compute its page anew.
+  const auto reference_tsc = static_cast<std::uint32_t>(Msr::kReferenceTsc);
+  if (is_repeated(Msr::kReferenceTsc) && has(Feature::kReferenceTsc)) repeat(VpIndex{0}, reference_tsc);
   for (const auto& vp : vps_) vp->timers->rearm();
 }
 
 void Hypervisor::reset() {
   for (const auto& vp : vps_) vp->timers->reset();
   synic_.reset();
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   guest_os_id_ = hypercall_register_ = reference_tsc_register_ = tsc_invariant_control_ = 0;
   hypercalls_enabled_ = false;
   hypercall_page_.reset();
@@ -319,6 +372,8 @@ void Hypervisor::reset() {
     vp->assist_register = 0;
     vp->assist_page.reset();
   }
+  lock.unlock();
+  repeat_all();
 }
 
 nlohmann::json Hypervisor::save() const {
@@ -386,13 +441,13 @@ Result<void> Hypervisor::restore(const nlohmann::json& state) {
     restored.push_back({std::move(synic), timers, vp_state["assist_register"].get<std::uint64_t>(), std::move(page)});
   }
 
-  // Everything is valid: from here on nothing fails.
-  time_.set(reference_time);
+  // Everything is valid: from here on nothing fails but the engine.
+  BYGONE_CHECK(time_.set(reference_time));
   for (std::uint32_t i = 0; i < vps_.size(); ++i) {
     synic_.commit(VpIndex{i}, *restored[i].synic);
     vps_[i]->timers->restore(restored[i].timers);
   }
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   for (std::uint32_t i = 0; i < vps_.size(); ++i) {
     vps_[i]->assist_register = restored[i].assist_register;
     vps_[i]->assist_page = std::move(restored[i].assist_page);
@@ -411,6 +466,8 @@ Result<void> Hypervisor::restore(const nlohmann::json& state) {
   fill_reference_tsc_page();
   tsc_invariant_control_ = invariant;
   crash_parameters_ = crash;
+  lock.unlock();
+  repeat_all();
   return {};
 }
 
@@ -422,6 +479,7 @@ nlohmann::json Hypervisor::inspect() const {
   const std::lock_guard lock(mutex_);
   return {{"guest_os_id", fmt::format("{:#x}", guest_os_id_)},
           {"enlightenments", options_.features.names()},
+          {"done_by_engine", facilities_.names()},
           {"hypercall_page", fmt::format("{:#x}", hypercall_register_)},
           {"reference_time", time_.now()},
           {"reference_tsc_page", fmt::format("{:#x}", reference_tsc_register_)},

@@ -63,6 +63,8 @@ class Hypervisor {
   [[nodiscard]] bool write_msr(cpu::VpIndex vp, cpu::MsrExit& exit);
   void handle_hypercall(cpu::VpIndex vp, cpu::HypercallExit& exit);
 
+  /// The parts that the engine does.
+  [[nodiscard]] cpu::FacilitySet facilities() const { return facilities_; }
   [[nodiscard]] SynicPort& synic() { return synic_; }
   /// Reference time now, in 100 ns.
   [[nodiscard]] std::uint64_t reference_time() const { return time_.now(); }
@@ -87,6 +89,13 @@ class Hypervisor {
   };
   [[nodiscard]] std::optional<std::uint64_t> read(cpu::VpIndex vp, std::uint32_t index);
   [[nodiscard]] bool write(cpu::VpIndex vp, std::uint32_t index, std::uint64_t value);
+  [[nodiscard]] bool write_own(cpu::VpIndex vp, std::uint32_t index, std::uint64_t value);
+  /// The engine itself when it does this part, else null.
+  [[nodiscard]] static cpu::HypervisorFacilities* engine_for(cpu::Partition& partition, cpu::Facility facility);
+  /// Whether the engine has to know what the guest wrote here.
+  [[nodiscard]] bool is_repeated(spec::tlfs::Msr msr) const;
+  void repeat(cpu::VpIndex vp, std::uint32_t index);
+  void repeat_all();
   [[nodiscard]] std::optional<std::uint64_t> read_apic(cpu::VpIndex vp, spec::tlfs::Msr msr);
   [[nodiscard]] bool write_apic(cpu::VpIndex vp, spec::tlfs::Msr msr, std::uint64_t value);
   [[nodiscard]] bool write_hypercall_page(std::uint64_t value);
@@ -100,6 +109,7 @@ class Hypervisor {
   HypervisorOptions options_;
   memory::GuestMemory& memory_;
   cpu::Partition& partition_;
+  const cpu::FacilitySet facilities_;
   ReferenceTime time_;
   Synic synic_;
   Hypercalls hypercalls_;

@@ -32,6 +32,7 @@ struct Synic::Vp {
   OverlayPage message_page, event_page;
   std::array<std::uint64_t, tlfs::kSintCount> sources = {};
   std::uint16_t busy = 0;  // a bit a source: somebody waits for its slot
+  bool is_shared = false;  // the engine's timers write messages too
   std::uint64_t messages = 0, events = 0, interrupts = 0;
 };
 
@@ -48,8 +49,8 @@ struct Synic::Restored {
   std::uint16_t busy = 0;
 };
 
-Synic::Synic(memory::GuestMemory& memory, cpu::Partition& partition, std::uint32_t vp_count)
-    : memory_(memory), partition_(partition) {
+Synic::Synic(memory::GuestMemory& memory, cpu::Partition& partition, std::uint32_t vp_count, cpu::HypervisorFacilities* engine)
+    : memory_(memory), partition_(partition), engine_(engine) {
   for (std::uint32_t i = 0; i < vp_count; ++i) vps_.push_back(std::make_unique<Vp>(memory));
 }
 
@@ -57,13 +58,22 @@ Synic::~Synic() = default;
 
 // ---- host to guest ----
 
-Synic::Interrupt Synic::interrupt_of(std::uint64_t source) {
+Synic::Interrupt Synic::interrupt_of(const Vp& vp, std::uint8_t sint) {
+  const std::uint64_t source = vp.sources[sint];
   if ((source & (tlfs::kSintMasked | tlfs::kSintPolling)) != 0) return {};
-  return {true, static_cast<std::uint8_t>(source & tlfs::kSintVectorMask), (source & tlfs::kSintAutoEoi) != 0};
+  return {true, static_cast<std::uint8_t>(source & tlfs::kSintVectorMask), (source & tlfs::kSintAutoEoi) != 0, sint};
 }
 
 void Synic::raise(VpIndex vp, const Interrupt& interrupt) {
-  if (interrupt.wanted) partition_.request_synic_interrupt(vp, interrupt.vector, interrupt.auto_eoi && partition_.supports_auto_eoi());
+  if (!interrupt.wanted) return;
+  if (engine_ != nullptr) return engine_->raise(vp, interrupt.source);
+  partition_.request_synic_interrupt(vp, interrupt.vector, interrupt.auto_eoi && partition_.supports_auto_eoi());
+}
+
+void Synic::share_messages(VpIndex index, bool is_shared) {
+  Vp& vp = *vps_[index.value];
+  const std::lock_guard lock(vp.mutex);  // whoever is writing a message finishes; who comes later sees it
+  vp.is_shared = is_shared;
 }
 
 PostOutcome Synic::post_message(VpIndex index, std::uint8_t sint, std::uint32_t message_type, std::span<const std::byte> payload) {
@@ -72,36 +82,51 @@ PostOutcome Synic::post_message(VpIndex index, std::uint8_t sint, std::uint32_t 
   }
   Vp& vp = *vps_[index.value];
   Interrupt interrupt;
-  {
-    const std::lock_guard lock(vp.mutex);
-    const std::uint64_t source = vp.sources[sint];
-    const bool is_silent = (source & tlfs::kSintMasked) != 0 && (source & tlfs::kSintPolling) == 0;
-    if ((vp.control & tlfs::kSynicEnabled) == 0 || !vp.message_page.is_placed() || is_silent) return PostOutcome::kNotEnabled;
-    const std::size_t offset = sint * tlfs::kMessageBytes;
-    const std::span<std::byte> slot = vp.message_page.bytes().subspan(offset, tlfs::kMessageBytes);
-    auto type = message_type_of(slot);
-    if (type.load(std::memory_order_acquire) != 0) {
-      // The guest frees the slot first and looks at the flag then; so it is set first and the slot looked at again.
-      std::atomic_ref flags(*reinterpret_cast<std::uint8_t*>(slot.data() + tlfs::kMessageFlagsOffset));
-      flags.fetch_or(tlfs::kMessagePending, std::memory_order_seq_cst);
-      if (type.load(std::memory_order_seq_cst) != 0) {
-        vp.busy = static_cast<std::uint16_t>(vp.busy | 1U << sint);
-        vp.message_page.wrote(offset, tlfs::kMessageBytes);
-        return PostOutcome::kSlotBusy;
-      }
-    }
-    tlfs::MessageHeader header = {};
-    header.payload_bytes = static_cast<std::uint8_t>(payload.size());
-    const std::span<const std::byte> head = bytes_of(header).subspan(sizeof(std::uint32_t));
-    std::ranges::copy(head, slot.begin() + sizeof(std::uint32_t));
-    std::ranges::copy(payload, slot.begin() + sizeof(tlfs::MessageHeader));
-    type.store(message_type, std::memory_order_release);
-    vp.message_page.wrote(offset, tlfs::kMessageBytes);
-    ++vp.messages;
-    interrupt = interrupt_of(source);
-    vp.interrupts += interrupt.wanted;
+  std::unique_lock lock(vp.mutex);
+  PostOutcome outcome;
+  if (!vp.is_shared) {
+    outcome = write_message(vp, sint, message_type, payload, interrupt);
+  } else {
+    lock.unlock();  // the processor may want it on its way out of the guest
+    const cpu::Exclusion exclusion(engine_, index);
+    lock.lock();
+    outcome = write_message(vp, sint, message_type, payload, interrupt);
+    lock.unlock();
   }
+  if (lock.owns_lock()) lock.unlock();
   raise(index, interrupt);
+  return outcome;
+}
+
+/// With the processor's lock held.
+PostOutcome Synic::write_message(Vp& vp, std::uint8_t sint, std::uint32_t message_type, std::span<const std::byte> payload,
+                                 Interrupt& interrupt) {
+  const std::uint64_t source = vp.sources[sint];
+  const bool is_silent = (source & tlfs::kSintMasked) != 0 && (source & tlfs::kSintPolling) == 0;
+  if ((vp.control & tlfs::kSynicEnabled) == 0 || !vp.message_page.is_placed() || is_silent) return PostOutcome::kNotEnabled;
+  const std::size_t offset = sint * tlfs::kMessageBytes;
+  const std::span<std::byte> slot = vp.message_page.bytes().subspan(offset, tlfs::kMessageBytes);
+  auto type = message_type_of(slot);
+  if (type.load(std::memory_order_acquire) != 0) {
+    // The guest frees the slot first and looks at the flag then; so it is set first and the slot looked at again.
+    std::atomic_ref flags(*reinterpret_cast<std::uint8_t*>(slot.data() + tlfs::kMessageFlagsOffset));
+    flags.fetch_or(tlfs::kMessagePending, std::memory_order_seq_cst);
+    if (type.load(std::memory_order_seq_cst) != 0) {
+      vp.busy = static_cast<std::uint16_t>(vp.busy | 1U << sint);
+      vp.message_page.wrote(offset, tlfs::kMessageBytes);
+      return PostOutcome::kSlotBusy;
+    }
+  }
+  tlfs::MessageHeader header = {};
+  header.payload_bytes = static_cast<std::uint8_t>(payload.size());
+  const std::span<const std::byte> head = bytes_of(header).subspan(sizeof(std::uint32_t));
+  std::ranges::copy(head, slot.begin() + sizeof(std::uint32_t));
+  std::ranges::copy(payload, slot.begin() + sizeof(tlfs::MessageHeader));
+  type.store(message_type, std::memory_order_release);
+  vp.message_page.wrote(offset, tlfs::kMessageBytes);
+  ++vp.messages;
+  interrupt = interrupt_of(vp, sint);
+  vp.interrupts += interrupt.wanted;
   return PostOutcome::kDelivered;
 }
 
@@ -118,7 +143,7 @@ void Synic::signal_event(VpIndex index, std::uint8_t sint, std::uint16_t flag) {
     if ((word.fetch_or(bit, std::memory_order_acq_rel) & bit) != 0) return;
     vp.event_page.wrote(offset, 4);
     ++vp.events;
-    interrupt = interrupt_of(vp.sources[sint]);
+    interrupt = interrupt_of(vp, sint);
     vp.interrupts += interrupt.wanted;
   }
   raise(index, interrupt);
@@ -164,11 +189,17 @@ void Synic::disconnect_message_port(std::uint32_t connection_id) {
 void Synic::connect_event_port(std::uint32_t connection_id, EventHandler handler) {
   auto port = std::make_shared<EventPort>();
   port->handler = std::move(handler);
-  const std::unique_lock lock(ports_mutex_);
-  event_ports_[connection_id] = std::move(port);
+  {
+    const std::unique_lock lock(ports_mutex_);
+    event_ports_[connection_id] = port;
+  }
+  if (engine_ == nullptr || !engine_->active().has(cpu::Facility::kEventSignals)) return;
+  // What the engine does not take still comes by hypercall.
+  (void)engine_->connect_event(connection_id, [port] { port->handler(0); });
 }
 
 void Synic::disconnect_event_port(std::uint32_t connection_id) {
+  if (engine_ != nullptr && engine_->active().has(cpu::Facility::kEventSignals)) engine_->disconnect_event(connection_id);
   std::shared_ptr<EventPort> port;
   {
     const std::unique_lock lock(ports_mutex_);

@@ -28,7 +28,9 @@ namespace bygone::hyperv {
 
 class Synic final : public SynicPort {
  public:
-  Synic(memory::GuestMemory& memory, cpu::Partition& partition, std::uint32_t vp_count);
+  /// `engine` raises interrupts by source; null: none does, and they are raised by vector.
+  Synic(memory::GuestMemory& memory, cpu::Partition& partition, std::uint32_t vp_count,
+        cpu::HypervisorFacilities* engine = nullptr);
   ~Synic() override;
 
   // SynicPort
@@ -50,6 +52,9 @@ class Synic final : public SynicPort {
   [[nodiscard]] std::optional<std::uint64_t> read(cpu::VpIndex vp, spec::tlfs::Msr msr);
   [[nodiscard]] bool write(cpu::VpIndex vp, spec::tlfs::Msr msr, std::uint64_t value);
 
+  /// Whether the engine's timers may write messages of their own into this processor's page, so that ours need it held.
+  void share_messages(cpu::VpIndex vp, bool is_shared);
+
   /// The synthetic timers' turn before the ports', when a slot may be free. Set before the machine runs.
   void set_timer_retry(std::function<void(cpu::VpIndex vp)> retry) { timer_retry_ = std::move(retry); }
 
@@ -68,14 +73,18 @@ class Synic final : public SynicPort {
     bool wanted = false;
     std::uint8_t vector = 0;
     bool auto_eoi = false;
+    std::uint8_t source = 0;
   };
+  [[nodiscard]] PostOutcome write_message(Vp& vp, std::uint8_t sint, std::uint32_t message_type,
+                                          std::span<const std::byte> payload, Interrupt& interrupt);
   [[nodiscard]] bool write_page(OverlayPage& page, std::uint64_t& reg, std::uint64_t value);
   void end_of_message(cpu::VpIndex vp);
   void raise(cpu::VpIndex vp, const Interrupt& interrupt);
-  [[nodiscard]] static Interrupt interrupt_of(std::uint64_t source);
+  [[nodiscard]] static Interrupt interrupt_of(const Vp& vp, std::uint8_t sint);
 
   memory::GuestMemory& memory_;
   cpu::Partition& partition_;
+  cpu::HypervisorFacilities* const engine_;
   std::vector<std::unique_ptr<Vp>> vps_;
   std::function<void(cpu::VpIndex)> timer_retry_;
   std::shared_mutex ports_mutex_;

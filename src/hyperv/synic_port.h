@@ -39,7 +39,8 @@ class SynicPort {
   using MessageHandler = std::function<std::uint16_t(cpu::VpIndex vp, std::uint32_t message_type, std::span<const std::byte> payload)>;
   virtual void connect_message_port(std::uint32_t connection_id, MessageHandler handler) = 0;
   virtual void disconnect_message_port(std::uint32_t connection_id) = 0;
-  /// HvCallSignalEvent on `connection_id` calls `handler` with the flag number. Quick: it runs in the guest's hypercall.
+  /// HvCallSignalEvent on `connection_id` calls `handler` with the flag number. Quick: it runs in the guest's hypercall or, when
+  /// the engine takes such calls, on a thread of the engine's; several signals may then be one call.
   /// disconnect returns only when no handler is running.
   using EventHandler = std::function<void(std::uint16_t flag)>;
   virtual void connect_event_port(std::uint32_t connection_id, EventHandler handler) = 0;

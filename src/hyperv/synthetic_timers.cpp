@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "spec/tlfs/messages.h"
+#include "spec/tlfs/registers.h"
 
 namespace bygone::hyperv {
 
@@ -23,6 +24,11 @@ std::uint8_t sint_of(std::uint64_t configuration) { return static_cast<std::uint
 std::uint8_t vector_of(std::uint64_t configuration) { return static_cast<std::uint8_t>(configuration >> tlfs::kTimerVectorShift); }
 bool is_direct(std::uint64_t configuration) { return (configuration & tlfs::kTimerDirect) != 0; }
 
+constexpr std::uint32_t configuration_register(std::uint32_t timer) {
+  return static_cast<std::uint32_t>(tlfs::Msr::kTimer0Configuration) + timer * 2;
+}
+constexpr std::uint32_t count_register(std::uint32_t timer) { return configuration_register(timer) + 1; }
+
 /// Whether the timer would reach anyone: a message needs a source other than 0, an interrupt a vector above the exceptions.
 bool has_target(std::uint64_t configuration) {
   return is_direct(configuration) ? vector_of(configuration) >= tlfs::kFirstSintVector : sint_of(configuration) != 0;
@@ -31,19 +37,57 @@ bool has_target(std::uint64_t configuration) {
 }  // namespace
 
 SyntheticTimers::SyntheticTimers(cpu::VpIndex vp, Synic& synic, cpu::Partition& partition, const ReferenceTime& time,
-                                 TimerService& timers, bool direct_mode_offered)
+                                 TimerService& timers, bool direct_mode_offered, cpu::HypervisorFacilities* engine)
     : vp_(vp), synic_(synic), partition_(partition), time_(time), clock_(timers.clock()),
-      writable_(kMessageModeBits | (direct_mode_offered ? kDirectModeBits : 0)) {
+      writable_(kMessageModeBits | (direct_mode_offered ? kDirectModeBits : 0)), engine_(engine) {
   for (std::uint32_t i = 0; i < states_.size(); ++i) states_[i].timer = timers.create_timer([this, i] { on_timer(i); });
 }
 
+// ---- kept by the engine ----
+
+SyntheticTimers::Saved SyntheticTimers::ask_engine(std::uint32_t timer) const {
+  Saved state;
+  // The engine gives every register that it took; one that it does not give was never set.
+  state.configuration = engine_->get_register(vp_, configuration_register(timer)).value_or(0);
+  state.count = engine_->get_register(vp_, count_register(timer)).value_or(0);
+  state.is_running = (state.configuration & tlfs::kTimerEnabled) != 0 && state.count != 0;
+  const bool is_periodic = (state.configuration & tlfs::kTimerPeriodic) != 0;
+  // Where in its period a timer is, no engine tells: it begins one anew.
+  if (state.is_running) state.expiration = is_periodic ? time_.now() + state.count : state.count;
+  return state;
+}
+
+/// Configuration last, and none while the count changes: a count would start a timer that starts by itself.
+void SyntheticTimers::tell_engine(std::uint32_t timer, const Saved& state) {
+  note_messages(timer, state.configuration);
+  (void)engine_->set_register(vp_, configuration_register(timer), 0);
+  (void)engine_->set_register(vp_, count_register(timer), state.count);
+  (void)engine_->set_register(vp_, configuration_register(timer), state.configuration);
+}
+
+void SyntheticTimers::note_messages(std::uint32_t timer, std::uint64_t configuration) {
+  const bool may_run = (configuration & (tlfs::kTimerEnabled | tlfs::kTimerAutoEnable)) != 0;
+  const std::uint32_t bit = 1U << timer;
+  const std::uint32_t before = engine_writes_;
+  engine_writes_ = may_run && !is_direct(configuration) ? before | bit : before & ~bit;
+  if ((before == 0) != (engine_writes_ == 0)) synic_.share_messages(vp_, engine_writes_ != 0);
+}
+
+void SyntheticTimers::end_of_message() {
+  if (engine_ != nullptr) (void)engine_->set_register(vp_, static_cast<std::uint32_t>(tlfs::Msr::kEndOfMessage), 0);
+}
+
+// ---- kept here ----
+
 std::uint64_t SyntheticTimers::read_configuration(std::uint32_t timer) const {
   const std::lock_guard lock(mutex_);
+  if (engine_ != nullptr) return ask_engine(timer).configuration;
   return states_[timer].configuration;
 }
 
 std::uint64_t SyntheticTimers::read_count(std::uint32_t timer) const {
   const std::lock_guard lock(mutex_);
+  if (engine_ != nullptr) return ask_engine(timer).count;
   return states_[timer].count;
 }
 
@@ -52,6 +96,10 @@ bool SyntheticTimers::write_configuration(std::uint32_t timer, std::uint64_t val
   const std::lock_guard lock(mutex_);
   State& state = states_[timer];
   if (!has_target(value)) value &= ~tlfs::kTimerEnabled;
+  if (engine_ != nullptr) {
+    note_messages(timer, value);
+    return engine_->set_register(vp_, configuration_register(timer), value).has_value();
+  }
   state.configuration = value;
   restart(state);
   return true;
@@ -60,6 +108,10 @@ bool SyntheticTimers::write_configuration(std::uint32_t timer, std::uint64_t val
 void SyntheticTimers::write_count(std::uint32_t timer, std::uint64_t value) {
   const std::lock_guard lock(mutex_);
   State& state = states_[timer];
+  if (engine_ != nullptr) {
+    (void)engine_->set_register(vp_, count_register(timer), value);
+    return;
+  }
   state.count = value;
   if (value == 0) {
     state.configuration &= ~tlfs::kTimerEnabled;
@@ -160,6 +212,10 @@ void SyntheticTimers::rearm() {
 
 void SyntheticTimers::reset() {
   const std::lock_guard lock(mutex_);
+  if (engine_ != nullptr) {
+    for (std::uint32_t i = 0; i < states_.size(); ++i) tell_engine(i, {});
+    return;
+  }
   for (State& state : states_) {
     stop(state);
     state.configuration = state.count = state.expiration = 0;
@@ -169,7 +225,8 @@ void SyntheticTimers::reset() {
 nlohmann::json SyntheticTimers::save() const {
   const std::lock_guard lock(mutex_);
   nlohmann::json timers = nlohmann::json::array();
-  for (const State& state : states_) {
+  for (std::uint32_t i = 0; i < states_.size(); ++i) {
+    const Saved state = engine_ != nullptr ? ask_engine(i) : static_cast<const Saved&>(states_[i]);
     timers.push_back({{"version", kSavedVersion},
                       {"configuration", state.configuration},
                       {"count", state.count},
@@ -201,7 +258,11 @@ Result<SyntheticTimers::SavedTimers> SyntheticTimers::parse(const nlohmann::json
 
 void SyntheticTimers::restore(const SavedTimers& timers) {
   const std::lock_guard lock(mutex_);
-  for (std::size_t i = 0; i < states_.size(); ++i) {
+  for (std::uint32_t i = 0; i < states_.size(); ++i) {
+    if (engine_ != nullptr) {
+      tell_engine(i, timers[i]);
+      continue;
+    }
     states_[i].timer->disarm();
     static_cast<Saved&>(states_[i]) = timers[i];
     if (states_[i].is_running) wait(states_[i]);
@@ -211,6 +272,8 @@ void SyntheticTimers::restore(const SavedTimers& timers) {
 nlohmann::json SyntheticTimers::inspect() const {
   const std::lock_guard lock(mutex_);
   nlohmann::json timers = nlohmann::json::array();
+  // The engine's cannot be looked at while the processor runs.
+  if (engine_ != nullptr) return "kept by the engine";
   for (const State& state : states_) {
     timers.push_back({{"configuration", state.configuration},
                       {"count", state.count},

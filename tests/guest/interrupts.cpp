@@ -102,7 +102,9 @@ void check_shadow() {
   send_self(kHigh);
   u64 behind;
   asm volatile("lea 1f(%%rip), %0; sti; nop; 1: nop; nop; cli" : "=r"(behind)::"memory");
-  check(count == 1 && shadow_rip == behind, "STI takes effect after the next instruction");
+  // QEMU's VMRUN forgets the interrupt shadow: an exit between the two lets the interrupt in one instruction early.
+  check_equal(count, 1, "STI lets one in");
+  check_equal_or_defect(shadow_rip, behind, behind - 1, "after the next instruction");
   reset_record();
   send_self(kHigh);
   asm volatile("sti; cli; nop" ::: "memory");

@@ -16,7 +16,10 @@ struct ImageHeader {
   std::uint32_t processors;  ///< how many the guest wants, at least 1
   std::uint32_t memory_mib;
   std::uint32_t entry;  ///< offset of the first instruction from the start of the image
+  std::uint32_t flags;
 };
+/// ImageHeader::flags: the guest finds the hypervisor interface (TLFS) in place of the test registers and calls.
+inline constexpr std::uint32_t kImageWantsHypervisor = 1;
 
 // The hand-over.
 inline constexpr std::uint32_t kPageTables = 0x1000;  ///< six pages, identity map of 4 GiB
@@ -72,5 +75,12 @@ inline constexpr std::uint32_t kMsrFault = 0xC0DE0001;    ///< reads and writes 
 inline constexpr std::uint16_t kCallXor = 0xB001;    ///< result: control ^ input ^ output
 inline constexpr std::uint16_t kCallXmm = 0xB002;    ///< fast: XMM5 = XMM0 + 1 in each half; result 0
 inline constexpr std::uint16_t kCallFault = 0xB003;  ///< invalid opcode
+
+// With the hypervisor interface: what is posted to this connection comes back as a message from source 2 of the processor that
+// posted; an event on the other sets flag 7 of source 3 on processor 0, and flag 8 if it was signalled with a flag other than 0.
+inline constexpr std::uint32_t kEchoConnection = 0x11;
+inline constexpr std::uint32_t kEventConnection = 0x12;
+inline constexpr std::uint8_t kEchoSource = 2, kEventSource = 3;
+inline constexpr std::uint16_t kEventFlag = 7, kOtherEventFlag = 8;
 
 }  // namespace guest

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs inside the nested machine: boots the kernel of the nested machine once more, on `bygone boot --engine kvm` with two
 # processors, to an init that looks at what it runs on, makes work for both, and powers off.
+#   linux_on_kvm.sh FACILITIES    what the kernel does for the hypervisor: all or none
 set -e
 mkdir -p inner/bin inner/proc inner/sys inner/dev
 cp /bin/busybox inner/bin/
@@ -22,7 +23,7 @@ poweroff -f
 END
 chmod +x inner/init
 (cd inner && find . | cpio -o -H newc 2>/dev/null) > inner.cpio
-./bygone boot --engine kvm --cpus 2 --memory 256M --kernel vmlinuz --initrd inner.cpio \
+./bygone boot --engine kvm --facilities "$1" --cpus 2 --memory 256M --kernel vmlinuz --initrd inner.cpio \
   --append "console=ttyS0 quiet panic=-1" < /dev/null | tee console.txt
 grep -q "inner: 2 processors" console.txt
 grep -q "inner: clock hyperv_clocksource_tsc_page" console.txt

@@ -2,6 +2,9 @@
 """Runs a command inside a small Linux machine that has a real KVM, on any host.
 
 The outer machine is Debian's qemu-system-x86 without acceleration (its processor has SVM) with Debian's kernel and kvm-amd.
+All its processors run on one thread of the host: with a thread each, QEMU before 8.1 may keep a translation of code that
+another processor was just overwriting, and an outer kernel that patches its own code (as KVM makes it, whenever the first
+machine is created or the last one goes) then meets a breakpoint that is no longer there, for ever.
 Everything that the command needs is packed into an initial ram disk, so nothing is shared and nothing can hang on a file
 system. The kernel comes out of Debian's package without installing it; it is kept in the cache directory by version.
 
@@ -182,7 +185,7 @@ def boot(kernel_directory, ramdisk, arguments):
     if arguments.tsc_rate:  # without acceleration QEMU's time stamp counter is the host's
         parameters.append(f"tsc_early_khz={run(arguments.tsc_rate).strip()}")
     command = [
-        "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max",
+        "qemu-system-x86_64", "-accel", "tcg,thread=single", "-machine", "q35", "-cpu", "max",
         "-smp", str(arguments.processors), "-m", str(arguments.memory),
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
         "-kernel", str(kernel_directory / "vmlinuz"), "-initrd", ramdisk,
@@ -216,9 +219,7 @@ def main():
     parser.add_argument("--cache", type=pathlib.Path, required=True)
     parser.add_argument("--file", action="append", default=[])
     parser.add_argument("--with-kernel", action="store_true", help="puts the kernel itself into /work as vmlinuz")
-    parser.add_argument("--timeout", type=float, default=170, help="seconds for each attempt")
-    parser.add_argument("--attempts", type=int, default=1,
-                        help="how often the outer machine may be started when it stops answering; a status, good or bad, ends it")
+    parser.add_argument("--timeout", type=float, default=170, help="seconds that it may take")
     parser.add_argument("--tsc-rate", metavar="PROGRAM", help="prints the host's TSC rate in kHz")
     parser.add_argument("--processors", type=int, default=2)
     parser.add_argument("--memory", type=int, default=1024)
@@ -230,12 +231,7 @@ def main():
             kernel_file = [f"{kernel_directory}/vmlinuz"] if arguments.with_kernel else []
             ramdisk.write(build_ramdisk(kernel_directory, arguments.file + kernel_file, arguments.command))
             ramdisk.flush()
-            for attempt in range(1, arguments.attempts + 1):
-                status = boot(kernel_directory, ramdisk.name, arguments)
-                if status != NO_STATUS:
-                    return status
-                print(f"nested: attempt {attempt} of {arguments.attempts} ended without a status", flush=True)
-            return NO_STATUS
+            return boot(kernel_directory, ramdisk.name, arguments)
     except (Failure, OSError) as error:
         print(f"nested: {error}")
         return NO_STATUS

@@ -10,5 +10,8 @@ engine_is_usable() { ./bygone engine --fresh | tee /tmp/engine.txt; grep -q "^kv
 
 part "bygone engine finds KVM usable" engine_is_usable
 part "KVM engine" ./kvm_engine_test --gtest_brief=1
-part "test guests on KVM" ./guest_runner --engine kvm --emulated-processor "$@"
+for facilities in all none; do
+  part "test guests on KVM, done by the kernel: $facilities" \
+    ./guest_runner --engine kvm --facilities $facilities --emulated-processor "$@"
+done
 exit $failed

@@ -72,22 +72,35 @@ int Device::extension(int capability) const {
       .value_or(0);
 }
 
-Result<CpuidTable> Device::supported_cpuid() const {
+Result<CpuidTable> Device::list_cpuid(unsigned long request, std::string_view name) const {
   constexpr std::size_t kMaximumEntries = 256;
   std::vector<std::byte> buffer(sizeof(kvm_cpuid2) + kMaximumEntries * sizeof(kvm_cpuid_entry2));
   auto* list = reinterpret_cast<kvm_cpuid2*>(buffer.data());
   list->nent = kMaximumEntries;
-  BYGONE_CHECK(kernel_call(fd_.get(), KVM_GET_SUPPORTED_CPUID, "KVM_GET_SUPPORTED_CPUID", list));
+  BYGONE_CHECK(kernel_call(fd_.get(), request, name, list));
   CpuidTable table;
   for (std::uint32_t i = 0; i < list->nent; ++i) {
     const kvm_cpuid_entry2& entry = list->entries[i];
-    if (is_kvms_own_leaf(entry.function)) continue;
     const bool has_subleaf = (entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0;
     table.set({entry.function,
                has_subleaf ? std::optional<std::uint32_t>(entry.index) : std::nullopt,
                {entry.eax, entry.ebx, entry.ecx, entry.edx}});
   }
   return table;
+}
+
+Result<CpuidTable> Device::supported_cpuid() const {
+  BYGONE_ASSIGN(const CpuidTable all, list_cpuid(KVM_GET_SUPPORTED_CPUID, "KVM_GET_SUPPORTED_CPUID"));
+  CpuidTable table;
+  for (const CpuidEntry& entry : all.entries()) {
+    if (!is_kvms_own_leaf(entry.leaf)) table.set(entry);
+  }
+  return table;
+}
+
+CpuidTable Device::hypervisor_cpuid() const {
+  if (extension(KVM_CAP_SYS_HYPERV_CPUID) <= 0) return {};
+  return list_cpuid(KVM_GET_SUPPORTED_HV_CPUID, "KVM_GET_SUPPORTED_HV_CPUID").value_or(CpuidTable());
 }
 
 }  // namespace bygone::cpu::kvm

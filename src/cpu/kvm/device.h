@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 
 #include "cpu/kvm/abi.h"
 #include "cpu/cpuid.h"
@@ -24,8 +25,11 @@ class Device {
   [[nodiscard]] std::size_t run_area_size() const { return run_area_size_; }
   /// KVM_GET_SUPPORTED_CPUID without KVM's own hypervisor leaves.
   [[nodiscard]] Result<CpuidTable> supported_cpuid() const;
+  /// The hypervisor leaves that the kernel's own Hyper-V emulation would announce; empty when it cannot tell.
+  [[nodiscard]] CpuidTable hypervisor_cpuid() const;
 
  private:
+  [[nodiscard]] Result<CpuidTable> list_cpuid(unsigned long request, std::string_view name) const;
   Device(UniqueFd fd, std::size_t run_area_size) : fd_(std::move(fd)), run_area_size_(run_area_size) {}
   UniqueFd fd_;
   std::size_t run_area_size_;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "cpu/kvm/device.h"
+#include "cpu/kvm/facilities.h"
 #include "cpu/kvm/partition.h"
 #include "cpu/kvm/probe.h"
 
@@ -16,8 +17,13 @@ class KvmEngine final : public Engine {
   [[nodiscard]] std::string_view name() const override { return "kvm"; }
   [[nodiscard]] EngineStatus probe() override { return kvm::probe(options_.device_path); }
 
-  // KVM has no call for it; its own flush hypercalls belong to its own Hyper-V emulation.
+  // KVM has no call for it. Its own flush hypercalls are among its facilities.
   [[nodiscard]] bool can_flush_tlbs() const override { return false; }
+
+  [[nodiscard]] FacilitySet facilities() override {
+    const auto device = Device::open(options_.device_path);
+    return device ? kernel_facilities(*device) : FacilitySet();
+  }
 
   [[nodiscard]] Result<CpuidTable> supported_cpuid() override {
     BYGONE_ASSIGN(const Device device, Device::open(options_.device_path));

@@ -1,5 +1,5 @@
-// The KVM engine: guest code runs on the host's processor, local APICs live in the kernel (split irqchip), the I/O APIC, the
-// devices and, unless the kernel's are asked for, the Hyper-V enlightenments in user space.
+// The KVM engine: guest code runs on the host's processor, local APICs live in the kernel (split irqchip), the I/O APIC and the
+// devices in user space. The kernel's own Hyper-V emulation is offered as facilities (cpu/facilities.h).
 // Threading: create_engine() and the Engine from one thread at a time.
 #pragma once
 

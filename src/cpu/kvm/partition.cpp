@@ -17,7 +17,7 @@ namespace {
 constexpr std::uint64_t kIdentityMapAddress = 0xFEFFC000;
 constexpr std::uintptr_t kTssAddress = 0xFEFFD000;  // three pages
 
-// The synthetic MSRs of the TLFS (chapter 5 and appendix F) and the two that move the guest's TSC under our feet.
+// The synthetic MSRs of the TLFS (chapter 5 and appendix F).
 constexpr std::uint32_t kFirstSyntheticMsr = 0x40000000;
 constexpr std::uint32_t kSyntheticMsrs = 0x400;
 
@@ -34,10 +34,14 @@ kvm_msi to_msi(const InterruptRequest& request) {
   return msi;
 }
 
-bool same_route(const InterruptRequest& a, const InterruptRequest& b) {
-  return a.vector == b.vector && a.destination == b.destination && a.destination_mode == b.destination_mode &&
-         a.delivery == b.delivery;
+/// "AuthenticAMD" and "HygonGenuine" in EBX: their hypercall instruction is VMMCALL.
+bool is_amd() {
+  const std::uint32_t vendor = host_cpuid(0).ebx;
+  return vendor == 0x68747541 || vendor == 0x6F677948;
 }
+
+/// Whether guests of this table find the hypervisor interface ("Hv#1", TLFS 2.4.2); the kernel serves it only to those.
+bool has_hypervisor_interface(const CpuidTable& cpuid) { return cpuid.query(0x40000001, 0).eax == 0x31237648; }
 
 Result<void> enable(int vm, std::uint32_t capability, std::string_view name, std::uint64_t argument) {
   kvm_enable_cap request = {};
@@ -56,6 +60,10 @@ Result<std::unique_ptr<KvmPartition>> KvmPartition::create(const Device& device,
   }
   BYGONE_ASSIGN(const int vm, kernel_call(device.fd(), KVM_CREATE_VM, "KVM_CREATE_VM"));
   std::unique_ptr<KvmPartition> partition(new KvmPartition(UniqueFd(vm), std::move(options)));
+  if (has_hypervisor_interface(partition->options_.cpuid)) {
+    const FacilitySet active = (partition->options_.facilities & kernel_facilities(device)).consistent();
+    if (!active.empty()) partition->facilities_ = std::make_unique<KvmFacilities>(*partition, active);
+  }
   BYGONE_CHECK(partition->map_memory());
   BYGONE_CHECK(partition->set_up_interrupts());
   BYGONE_CHECK(partition->set_up_msr_filter());
@@ -69,7 +77,7 @@ Result<std::unique_ptr<KvmPartition>> KvmPartition::create(const Device& device,
 }
 
 KvmPartition::KvmPartition(UniqueFd vm, PartitionOptions options)
-    : vm_(std::move(vm)), options_(std::move(options)) {}
+    : vm_(std::move(vm)), options_(std::move(options)), routes_(vm_.get(), options_.vcpu_count) {}
 
 KvmPartition::~KvmPartition() = default;
 
@@ -103,13 +111,16 @@ Result<void> KvmPartition::set_up_interrupts() {
 Result<void> KvmPartition::set_up_msr_filter() {
   BYGONE_CHECK(enable(fd(), KVM_CAP_X86_USER_SPACE_MSR, "KVM_CAP_X86_USER_SPACE_MSR",
                       KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_FILTER));
-  std::array<std::uint8_t, kSyntheticMsrs / 8> deny_all = {};  // a clear bit denies, and a denied access comes to us
+  std::array<std::uint8_t, kSyntheticMsrs / 8> allowed = {};  // a clear bit denies, and a denied access comes to us
+  for (std::uint32_t i = 0; i < kSyntheticMsrs; ++i) {
+    if (is_answered_by_kernel(kFirstSyntheticMsr + i, active_facilities())) allowed[i / 8] |= static_cast<std::uint8_t>(1U << i % 8);
+  }
   kvm_msr_filter filter = {};
   filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
   filter.ranges[0].flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
   filter.ranges[0].base = kFirstSyntheticMsr;
   filter.ranges[0].nmsrs = kSyntheticMsrs;
-  filter.ranges[0].bitmap = deny_all.data();
+  filter.ranges[0].bitmap = allowed.data();
   BYGONE_CHECK(kernel_call(fd(), KVM_X86_SET_MSR_FILTER, "KVM_X86_SET_MSR_FILTER", &filter));
   return {};
 }
@@ -117,38 +128,15 @@ Result<void> KvmPartition::set_up_msr_filter() {
 Vcpu& KvmPartition::vcpu(VpIndex index) { return *vcpus_.at(index.value); }
 
 void KvmPartition::request_interrupt(const InterruptRequest& request) {
-  if (request.trigger == TriggerMode::kLevel) watch_level_interrupt(request);
   kvm_msi msi = to_msi(request);
+  if (request.trigger == TriggerMode::kLevel) {
+    if (auto watched = routes_.watch_level(msi); !watched) {
+      options_.log.error("watching level interrupt {:#x}: {}", request.vector, watched.error().text());
+    }
+  }
   // 0 means that no processor took it, as when none is enabled: the message is lost on real hardware too.
   if (auto sent = kernel_call(fd(), KVM_SIGNAL_MSI, "KVM_SIGNAL_MSI", &msi); !sent) {
     options_.log.error("interrupt vector {:#x}: {}", request.vector, sent.error().text());
-  }
-}
-
-// The kernel tells us of an EOI only for vectors that a level-triggered route among the first kIoApicPins names.
-void KvmPartition::watch_level_interrupt(const InterruptRequest& request) {
-  const std::lock_guard lock(routes_mutex_);
-  const auto known = std::ranges::any_of(routes_, [&](const LevelRoute& route) {
-    return route.in_use && same_route(route.request, request);
-  });
-  if (known) return;
-  routes_[next_route_] = {true, request};
-  next_route_ = (next_route_ + 1) % routes_.size();
-
-  std::vector<std::byte> buffer(sizeof(kvm_irq_routing) + routes_.size() * sizeof(kvm_irq_routing_entry));
-  auto* table = reinterpret_cast<kvm_irq_routing*>(buffer.data());
-  for (std::size_t pin = 0; pin < routes_.size(); ++pin) {
-    if (!routes_[pin].in_use) continue;
-    const kvm_msi msi = to_msi(routes_[pin].request);
-    kvm_irq_routing_entry& entry = table->entries[table->nr++];
-    entry.gsi = static_cast<std::uint32_t>(pin);
-    entry.type = KVM_IRQ_ROUTING_MSI;
-    entry.u.msi.address_lo = msi.address_lo;
-    entry.u.msi.address_hi = msi.address_hi;
-    entry.u.msi.data = msi.data;
-  }
-  if (auto set = kernel_call(fd(), KVM_SET_GSI_ROUTING, "KVM_SET_GSI_ROUTING", table); !set) {
-    options_.log.error("watching level interrupt {:#x}: {}", request.vector, set.error().text());
   }
 }
 
@@ -159,6 +147,9 @@ void KvmPartition::request_synic_interrupt(VpIndex vp, std::uint8_t vector, bool
 std::uint64_t KvmPartition::guest_tsc() const { return __rdtsc() + vcpus_[0]->tsc_offset(); }
 
 std::vector<std::byte> KvmPartition::hypercall_code() const {
+  if (active_facilities().has(Facility::kHypercalls)) {  // VMCALL or VMMCALL; RET
+    return {std::byte{0x0F}, std::byte{0x01}, is_amd() ? std::byte{0xD9} : std::byte{0xC1}, std::byte{0xC3}};
+  }
   // OUT imm8, AL; RET: the same bytes in every mode.
   return {std::byte{0xE6}, std::byte{kHypercallPort}, std::byte{0xC3}};
 }
@@ -168,7 +159,8 @@ void KvmPartition::flush_tlbs(std::span<const VpIndex> /*vps*/) {
 }
 
 std::string KvmPartition::inspect() const {
-  return fmt::format(R"({{"engine":"kvm","processors":{},"tsc_hz":{}}})", vcpus_.size(), tsc_frequency_);
+  return fmt::format(R"({{"engine":"kvm","processors":{},"tsc_hz":{},"facilities":"{}"}})", vcpus_.size(), tsc_frequency_,
+                     active_facilities().text());
 }
 
 }  // namespace bygone::cpu::kvm

@@ -1,21 +1,18 @@
 // One KVM virtual machine: memory slots, split irqchip, MSR filter, processors.
-// Threading: see cpu/partition.h. The routing table has its own lock.
+// Threading: see cpu/partition.h.
 #pragma once
 
-#include <array>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "cpu/kvm/device.h"
+#include "cpu/kvm/facilities.h"
+#include "cpu/kvm/interrupt_routes.h"
 #include "cpu/partition.h"
 
 namespace bygone::cpu::kvm {
 
 class KvmVcpu;
-
-/// Pins that the kernel is told to watch for level-triggered EOIs: those of the I/O APIC (gen2: 24).
-inline constexpr std::size_t kIoApicPins = 24;
 
 class KvmPartition final : public Partition {
  public:
@@ -32,30 +29,27 @@ class KvmPartition final : public Partition {
   [[nodiscard]] std::uint64_t guest_tsc() const override;
   [[nodiscard]] std::vector<std::byte> hypercall_code() const override;
   void flush_tlbs(std::span<const VpIndex> vps) override;
+  [[nodiscard]] HypervisorFacilities* facilities() override { return facilities_.get(); }
   [[nodiscard]] std::string inspect() const override;
 
   [[nodiscard]] int fd() const { return vm_.get(); }
   [[nodiscard]] const PartitionOptions& options() const { return options_; }
+  [[nodiscard]] FacilitySet active_facilities() const { return facilities_ ? facilities_->active() : FacilitySet(); }
+  [[nodiscard]] KvmVcpu& kvm_vcpu(VpIndex index) { return *vcpus_.at(index.value); }
+  [[nodiscard]] InterruptRoutes& routes() { return routes_; }
 
  private:
   KvmPartition(UniqueFd vm, PartitionOptions options);
   [[nodiscard]] Result<void> set_up_interrupts();
   [[nodiscard]] Result<void> set_up_msr_filter();
   [[nodiscard]] Result<void> map_memory();
-  void watch_level_interrupt(const InterruptRequest& request);
-
-  struct LevelRoute {
-    bool in_use = false;
-    InterruptRequest request;
-  };
 
   UniqueFd vm_;
   PartitionOptions options_;
   std::uint64_t tsc_frequency_ = 0;
+  InterruptRoutes routes_;
   std::vector<std::unique_ptr<KvmVcpu>> vcpus_;
-  std::mutex routes_mutex_;
-  std::array<LevelRoute, kIoApicPins> routes_;  // guarded by routes_mutex_
-  std::size_t next_route_ = 0;                  // guarded by routes_mutex_
+  std::unique_ptr<KvmFacilities> facilities_;
 };
 
 }  // namespace bygone::cpu::kvm

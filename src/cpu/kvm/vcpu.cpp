@@ -2,11 +2,13 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <x86intrin.h>
 
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "cpu/kvm/kernel_call.h"
@@ -23,7 +25,7 @@ constexpr std::uint64_t kHypercallSignalEvent = 0x5D;
 constexpr std::uint8_t kInvalidOpcode = 6;
 constexpr std::uint64_t kEferLongModeActive = 1 << 10;
 constexpr std::uint64_t kCr0ProtectionEnable = 1;
-constexpr std::uint64_t kHypercallInstructionLength = 2;
+constexpr std::uint64_t kOutLength = 2, kVmcallLength = 3;
 
 constexpr std::uint64_t join(std::uint64_t high, std::uint64_t low) { return high << 32 | (low & 0xFFFFFFFF); }
 
@@ -56,8 +58,12 @@ Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(const Device& device, KvmPartit
 }
 
 Result<void> KvmVcpu::set_up() {
-  run_->kvm_valid_regs = KVM_SYNC_X86_REGS;
   BYGONE_CHECK(set_cpuid());
+  if (partition_.active_facilities().has(Facility::kSynic)) {
+    kvm_enable_cap request = {};
+    request.cap = KVM_CAP_HYPERV_SYNIC2;
+    BYGONE_CHECK(kernel_call(fd(), KVM_ENABLE_CAP, "KVM_CAP_HYPERV_SYNIC2", &request));
+  }
   constexpr std::uint32_t kFeatureXsave = 1 << 26;  // CPUID.1:ECX
   has_xsave_ = (partition_.options().cpuid.query(1, 0).ecx & kFeatureXsave) != 0;
   find_saved_msrs();
@@ -84,24 +90,44 @@ Result<void> KvmVcpu::set_cpuid() {
   return {};
 }
 
-// KVM_RUN with kick() possible at any moment: the signal only matters while the thread is inside.
+// KVM_RUN with kick() and hold() possible at any moment. Each side writes its own flag before it reads the other's, so that a
+// kick is either seen by KVM_RUN (immediate_exit) or finds is_inside_ set and sends the signal. Nobody leaves while a signal may
+// still be on its way: it would interrupt a system call of a device's.
 int KvmVcpu::enter() {
-  {
-    const std::lock_guard lock(thread_mutex_);
-    thread_ = ::pthread_self();
-    is_running_ = true;
+  thread_local const pid_t self = ::gettid();
+  thread_.store(self, std::memory_order_relaxed);
+  for (;;) {
+    is_inside_.store(true);
+    const std::uint32_t holders = holders_.load();
+    if (holders == 0) break;
+    is_inside_.store(false);
+    is_inside_.notify_all();
+    holders_.wait(holders);
   }
   const int result = ::ioctl(fd(), KVM_RUN, 0);
   const int error_number = result < 0 ? errno : 0;
-  const std::lock_guard lock(thread_mutex_);
-  is_running_ = false;
+  is_inside_.store(false);
+  while (kickers_.load() != 0) std::this_thread::yield();
+  if (holders_.load() != 0) is_inside_.notify_all();
   return error_number;
 }
 
 void KvmVcpu::kick() {
   std::atomic_ref<std::uint8_t>(run_->immediate_exit).store(1);
-  const std::lock_guard lock(thread_mutex_);
-  if (is_running_) ::pthread_kill(thread_, kick_signal());
+  kickers_.fetch_add(1);
+  if (is_inside_.load()) ::tgkill(::getpid(), thread_.load(std::memory_order_relaxed), kick_signal());
+  kickers_.fetch_sub(1);
+}
+
+void KvmVcpu::hold() {
+  holders_.fetch_add(1);
+  if (!is_inside_.load()) return;
+  kick();
+  is_inside_.wait(true);
+}
+
+void KvmVcpu::release() {
+  if (holders_.fetch_sub(1) == 1) holders_.notify_all();
 }
 
 Result<Exit*> KvmVcpu::run() {
@@ -140,6 +166,8 @@ Result<bool> KvmVcpu::decode_exit() {
     case KVM_EXIT_X86_RDMSR:
     case KVM_EXIT_X86_WRMSR:
       return decode_msr();
+    case KVM_EXIT_HYPERV:
+      return decode_kernel_hypercall();
     case KVM_EXIT_IOAPIC_EOI:
       exit_ = IoApicEoiExit{run_->eoi.vector};
       return true;
@@ -211,7 +239,9 @@ Result<bool> KvmVcpu::decode_hypercall() {
     exit_ = call;
     return false;
   }
-  const kvm_regs& registers = run_->s.regs.regs;
+  // Into the area that KVM_RUN takes changed registers from, where the result is put later.
+  kvm_regs& registers = run_->s.regs.regs;
+  BYGONE_CHECK(kernel_call(fd(), KVM_GET_REGS, "KVM_GET_REGS", &registers));
   if (call.is_long_mode) {
     call.control = registers.rcx;
     call.input = registers.rdx;
@@ -227,6 +257,19 @@ Result<bool> KvmVcpu::decode_hypercall() {
     BYGONE_CHECK(kernel_call(fd(), KVM_GET_FPU, "KVM_GET_FPU", &fpu));
     std::memcpy(call.xmm.data(), fpu.xmm, sizeof(call.xmm));
   }
+  exit_ = call;
+  return true;
+}
+
+// The kernel's own emulation passes on what it does not do itself. It has checked mode and ring; calls with vector registers
+// as input are not among those.
+bool KvmVcpu::decode_kernel_hypercall() {
+  if (run_->hyperv.type != KVM_EXIT_HYPERV_HCALL) return false;  // it noticed a register that the hypervisor has set
+  owed_ = Owed::kKernelHypercall;
+  HypercallExit call;
+  call.control = run_->hyperv.u.hcall.input;
+  call.input = run_->hyperv.u.hcall.params[0];
+  call.output = run_->hyperv.u.hcall.params[1];
   exit_ = call;
   return true;
 }
@@ -256,20 +299,19 @@ Result<bool> KvmVcpu::apply_answer() {
     case Owed::kHypercall:
       BYGONE_CHECK(finish_hypercall());
       break;
+    case Owed::kKernelHypercall: {
+      const auto& call = std::get<HypercallExit>(exit_);
+      run_->hyperv.u.hcall.result = call.result;
+      if (call.fault) BYGONE_CHECK(fault_hypercall(kVmcallLength));
+      break;
+    }
   }
   return false;
 }
 
 Result<void> KvmVcpu::finish_hypercall() {
   const auto& call = std::get<HypercallExit>(exit_);
-  if (call.fault) {
-    // Let KVM step over the OUT, then step back: an invalid-opcode fault points at its instruction.
-    BYGONE_CHECK(complete_pending());
-    BYGONE_ASSIGN(GeneralRegisters registers, general_registers());
-    registers.rip -= kHypercallInstructionLength;
-    BYGONE_CHECK(set_general_registers(registers));
-    return inject_exception(kInvalidOpcode, std::nullopt);
-  }
+  if (call.fault) return fault_hypercall(kOutLength);
   if (call.xmm_written) {
     kvm_fpu fpu;
     BYGONE_CHECK(kernel_call(fd(), KVM_GET_FPU, "KVM_GET_FPU", &fpu));
@@ -285,6 +327,15 @@ Result<void> KvmVcpu::finish_hypercall() {
   }
   run_->kvm_dirty_regs = KVM_SYNC_X86_REGS;
   return {};
+}
+
+// Lets KVM step over the instruction, then steps back: an invalid-opcode fault points at it.
+Result<void> KvmVcpu::fault_hypercall(std::uint64_t instruction_length) {
+  BYGONE_CHECK(complete_pending());
+  BYGONE_ASSIGN(GeneralRegisters registers, general_registers());
+  registers.rip -= instruction_length;
+  BYGONE_CHECK(set_general_registers(registers));
+  return inject_exception(kInvalidOpcode, std::nullopt);
 }
 
 Result<void> KvmVcpu::complete_pending() {

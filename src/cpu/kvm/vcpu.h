@@ -2,11 +2,10 @@
 // Threading: see cpu/vcpu.h.
 #pragma once
 
-#include <pthread.h>
+#include <sys/types.h>
 
 #include <atomic>
 #include <memory>
-#include <mutex>
 
 #include "cpu/kvm/abi.h"
 #include "cpu/kvm/device.h"
@@ -42,12 +41,16 @@ class KvmVcpu final : public Vcpu {
   [[nodiscard]] Result<std::optional<memory::Gpa>> translate(std::uint64_t linear) override;
 
   [[nodiscard]] int fd() const { return fd_.get(); }
+  /// Between hold() and release() no guest code runs on this processor, nor any of the kernel's work for it. hold() returns when
+  /// that is so. Several may hold at once. Threading: any thread.
+  void hold();
+  void release();
   /// What the guest's TSC adds to the host's. Threading: any thread.
   [[nodiscard]] std::uint64_t tsc_offset() const { return tsc_offset_.load(std::memory_order_relaxed); }
 
  private:
   /// What the next run() owes KVM for the exit that the machine has answered.
-  enum class Owed { kNothing, kReentry, kMmio, kMsr, kHypercall };
+  enum class Owed { kNothing, kReentry, kMmio, kMsr, kHypercall, kKernelHypercall };
 
   KvmVcpu(KvmPartition& partition, VpIndex index, UniqueFd fd, kvm_run* run, std::size_t run_size);
   [[nodiscard]] Result<void> set_up();
@@ -58,11 +61,13 @@ class KvmVcpu final : public Vcpu {
   [[nodiscard]] bool decode_port();
   void present_mmio_piece();
   [[nodiscard]] Result<bool> decode_hypercall();
+  [[nodiscard]] bool decode_kernel_hypercall();
   [[nodiscard]] Result<bool> decode_msr();
   void make_unrecoverable(std::string_view what);
   /// Hands the machine's answer to KVM; true when another piece of the same MMIO access has to be presented first.
   [[nodiscard]] Result<bool> apply_answer();
   [[nodiscard]] Result<void> finish_hypercall();
+  [[nodiscard]] Result<void> fault_hypercall(std::uint64_t instruction_length);
   /// Lets KVM complete the instruction of a pending exit without running guest code.
   [[nodiscard]] Result<void> complete_pending();
   [[nodiscard]] int enter();
@@ -91,9 +96,11 @@ class KvmVcpu final : public Vcpu {
   std::uint8_t mmio_done_ = 0;  ///< bytes of the access in kvm_run that the machine has answered
   std::atomic<std::uint64_t> tsc_offset_ = 0;
 
-  std::mutex thread_mutex_;
-  bool is_running_ = false;  // guarded by thread_mutex_
-  pthread_t thread_ = {};    // guarded by thread_mutex_
+  // The hand-shake of enter(), kick() and hold(). No lock: entering and leaving happens millions of times a second.
+  std::atomic<bool> is_inside_ = false;      ///< in KVM_RUN or just about to be
+  std::atomic<std::uint32_t> kickers_ = 0;   ///< threads that may be sending the signal
+  std::atomic<std::uint32_t> holders_ = 0;
+  std::atomic<pid_t> thread_ = 0;            ///< the one that is inside
 };
 
 }  // namespace bygone::cpu::kvm

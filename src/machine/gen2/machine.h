@@ -91,6 +91,8 @@ struct MachineOptions {
   std::filesystem::path saved_state;            ///< resume from this; empty: start afresh. The file is only read
   saved_state::Progress restore_progress = {};  ///< called on create()'s thread; false gives up
   bool accepts_changed_disks = false;           ///< resume although a disk has been written since: for rescue only
+  /// What the engine shall do for the hypervisor, if it can; the rest is done here.
+  cpu::FacilitySet facilities = cpu::FacilitySet::all();
   Log log;
 };
 

@@ -56,11 +56,17 @@ Result<void> Machine::Parts::create_memory() {
   return memory.add_ram({kLowMmioWindow.base}, kLowMmioWindow.size);
 }
 
+cpu::FacilitySet Machine::Parts::facilities() const { return (options.facilities & options.engine->facilities()).consistent(); }
+
+bool Machine::Parts::can_flush_tlbs() const {
+  return options.engine->can_flush_tlbs() || facilities().has(cpu::Facility::kHypercalls);
+}
+
 Result<void> Machine::Parts::create_processors() {
   BYGONE_ASSIGN(features, hyperv::FeatureSet::profile(to_string(options.profile)));
   // Not every engine can interrupt without an in-service bit, and the leaves must be known before the partition is.
   features.remove(hyperv::Feature::kAutoEoi);
-  if (!options.engine->can_flush_tlbs()) features.remove(hyperv::Feature::kTlbFlush);
+  if (!can_flush_tlbs()) features.remove(hyperv::Feature::kTlbFlush);
   BYGONE_ASSIGN(const cpu::CpuidTable engine_table, options.engine->supported_cpuid());
   cpu::PartitionOptions partition_options;
   partition_options.memory = &memory;
@@ -70,6 +76,7 @@ Result<void> Machine::Parts::create_processors() {
   hyperv::add_cpuid_leaves(cpuid, features);
   partition_options.cpuid = cpuid;
   partition_options.local_apics = chipset::local_apic_factory(timers);
+  partition_options.facilities = facilities();
   partition_options.code_cache_bytes = options.code_cache_bytes;
   partition_options.log = log.part("cpu");
   BYGONE_ASSIGN(partition, options.engine->create_partition(std::move(partition_options)));

@@ -60,6 +60,10 @@ struct Machine::Parts {
   // Construction, in this order.
   [[nodiscard]] Result<void> create_memory();
   [[nodiscard]] Result<void> create_processors();
+  /// What the engine does for the hypervisor in this machine.
+  [[nodiscard]] cpu::FacilitySet facilities() const;
+  /// By a hypercall that somebody, the hypervisor or the engine, carries out.
+  [[nodiscard]] bool can_flush_tlbs() const;
   [[nodiscard]] Result<void> create_chipset();
   [[nodiscard]] Result<void> create_serial(const SerialOptions& serial, std::uint16_t base, unsigned pin,
                                            std::unique_ptr<chipset::CharBackend>& backend, std::unique_ptr<chipset::SerialPort>& port);

@@ -199,7 +199,7 @@ Result<void> Machine::Parts::open_saved_state() {
 Result<void> Machine::Parts::adopt_saved_processors(cpu::CpuidTable& table) {
   if (!saved) return {};
   BYGONE_CHECK(saved_state::check_processor(saved->cpuid, table));
-  if (saved->features.has(hyperv::Feature::kTlbFlush) && !options.engine->can_flush_tlbs()) {
+  if (saved->features.has(hyperv::Feature::kTlbFlush) && !can_flush_tlbs()) {
     return refuse(fmt::format("the machine was saved with TLB flush hypercalls, which the engine {} does not have", options.engine->name()),
                   "Resume it on the engine it was saved on");
   }

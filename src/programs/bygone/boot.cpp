@@ -32,6 +32,7 @@ struct BootArguments {
   std::string memory = "1G";
   std::uint32_t processors = 1;
   std::string engine = "auto";
+  std::string facilities = "all";
   std::vector<std::string> disks, dvds, boot_order, networks;
   std::string com2, screenshot, sockets, save, resume;
   std::vector<std::uint32_t> guest_ports;
@@ -69,6 +70,7 @@ Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::E
   options.engine = &engine;
   options.processors = arguments.processors;
   BYGONE_ASSIGN(options.memory_bytes, parse_size(arguments.memory));
+  BYGONE_ASSIGN(options.facilities, cpu::FacilitySet::parse(arguments.facilities));
   options.log = log;
   if (!arguments.kernel.empty() && arguments.firmware.empty()) {
     options.boot = gen2::DirectBoot{arguments.kernel, arguments.initrd, arguments.append};
@@ -181,6 +183,10 @@ void add_boot_command(CLI::App& root, CommandContext& context) {
   command->add_option("--cpus", arguments->processors, "Processors, 1 to 64")->capture_default_str()->type_name("COUNT");
   command->add_option("--engine", arguments->engine, "What runs the processors")
       ->check(CLI::IsMember({"auto", "kvm", "software"}))
+      ->capture_default_str();
+  command->add_option("--facilities", arguments->facilities,
+                      "What the engine does for the hypervisor where it can: all, none or names with commas")
+      ->type_name("NAMES")
       ->capture_default_str();
   command->add_option("--disk", arguments->disks, "A disk image; may be repeated")->type_name("FILE");
   command->add_option("--dvd", arguments->dvds, "A DVD image; may be repeated")->type_name("FILE");

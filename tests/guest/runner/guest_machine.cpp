@@ -9,6 +9,8 @@
 #include "cpu/entry_state.h"
 #include "guest/protocol.h"
 #include "guest/runner/test_devices.h"
+#include "hyperv/hypervisor.h"
+#include "support/timer_service.h"
 
 namespace bygone::guest_tests {
 namespace {
@@ -40,8 +42,16 @@ class GuestMachine {
     options.vcpu_count = header_.processors;
     options.local_apics = options_.local_apics;
     options.log = options_.log;
+    options.facilities = (options_.facilities & engine_.facilities()).consistent();
+    // Without the hypervisor interface the hypercalls are the test's own, which no engine knows.
+    if (!has_hypervisor()) options.facilities = options.facilities.remove(cpu::Facility::kHypercalls).consistent();
+    hyperv::FeatureSet features;
+    BYGONE_ASSIGN(features, hyperv::FeatureSet::profile("linux"));
+    if (!engine_.can_flush_tlbs() && !options.facilities.has(cpu::Facility::kHypercalls)) features.remove(hyperv::Feature::kTlbFlush);
     BYGONE_ASSIGN(options.cpuid, guest_cpuid());
+    if (has_hypervisor()) hyperv::add_cpuid_leaves(options.cpuid, features);
     BYGONE_ASSIGN(partition_, engine_.create_partition(std::move(options)));
+    if (has_hypervisor()) BYGONE_CHECK(create_hypervisor(features));
     return hand_over();
   }
 
@@ -57,6 +67,7 @@ class GuestMachine {
       lock.unlock();
       for (std::uint32_t i = 0; i < header_.processors; ++i) partition_->vcpu(cpu::VpIndex{i}).kick();
     }
+    timers_.pause();
     GuestOutcome outcome{.has_passed = reason_.empty(), .text = devices_.text(), .reason = reason_};
     if (!outcome.has_passed) outcome.reason += describe_processors();
     return outcome;
@@ -65,6 +76,29 @@ class GuestMachine {
  private:
   [[nodiscard]] std::uint32_t load_address() const {
     return header_.mode == guest::EntryMode::kReal ? guest::kRealImage : guest::kImage;
+  }
+
+  [[nodiscard]] bool has_hypervisor() const { return (header_.flags & guest::kImageWantsHypervisor) != 0; }
+
+  Result<void> create_hypervisor(hyperv::FeatureSet features) {
+    hyperv::HypervisorOptions options;
+    options.memory = &memory_;
+    options.partition = partition_.get();
+    options.timers = &timers_;
+    options.vp_count = header_.processors;
+    options.features = features;
+    options.log = options_.log;
+    BYGONE_ASSIGN(hypervisor_, hyperv::Hypervisor::create(std::move(options)));
+    hyperv::SynicPort& synic = hypervisor_->synic();
+    synic.connect_message_port(guest::kEchoConnection, [&synic](cpu::VpIndex vp, std::uint32_t type, std::span<const std::byte> payload) {
+      constexpr std::uint16_t kSuccess = 0, kInsufficientBuffers = 0x13;  // TLFS, HV_STATUS
+      return synic.post_message(vp, guest::kEchoSource, type, payload) == hyperv::PostOutcome::kDelivered ? kSuccess
+                                                                                                       : kInsufficientBuffers;
+    });
+    synic.connect_event_port(guest::kEventConnection, [&synic](std::uint16_t flag) {
+      synic.signal_event({0}, guest::kEventSource, flag == 0 ? guest::kEventFlag : guest::kOtherEventFlag);
+    });
+    return {};
   }
 
   Result<cpu::CpuidTable> guest_cpuid() {
@@ -126,6 +160,18 @@ class GuestMachine {
     devices_.handle(exit);
   }
   void handle(cpu::Vcpu& /*vcpu*/, cpu::InterruptedExit&) {}
+  void handle(cpu::Vcpu& vcpu, cpu::MsrExit& exit) {
+    const bool is_answered = hypervisor_ && (exit.is_write ? hypervisor_->write_msr(vcpu.index(), exit)
+                                                           : hypervisor_->read_msr(vcpu.index(), exit));
+    if (!is_answered) devices_.handle(exit);
+  }
+  void handle(cpu::Vcpu& vcpu, cpu::HypercallExit& exit) {
+    if (hypervisor_) {
+      hypervisor_->handle_hypercall(vcpu.index(), exit);
+    } else {
+      TestDevices::handle(exit);
+    }
+  }
   void handle(cpu::Vcpu& /*vcpu*/, cpu::HaltExit&) { std::this_thread::sleep_for(std::chrono::microseconds(100)); }
   void handle(cpu::Vcpu& vcpu, cpu::ShutdownExit&) {
     std::string why = judge_ending(guest::Ending::kShutdown);
@@ -168,7 +214,9 @@ class GuestMachine {
   const RunOptions& options_;
   memory::GuestMemory memory_;
   guest::ImageHeader header_ = {};
+  ThreadTimerService timers_;
   std::unique_ptr<cpu::Partition> partition_;
+  std::unique_ptr<hyperv::Hypervisor> hypervisor_;
   TestDevices devices_{[this](const cpu::InterruptRequest& request) { partition_->request_interrupt(request); }};
 
   std::mutex mutex_;

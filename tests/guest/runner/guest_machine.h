@@ -19,7 +19,8 @@ struct GuestOutcome {
 
 struct RunOptions {
   std::chrono::seconds limit{60};
-  bool is_emulated_processor = false;  ///< what KVM runs on is an emulator with defects that the guests know
+  bool is_emulated_processor = false;
+  cpu::FacilitySet facilities;  ///< what the engine does for the hypervisor, where it can  ///< what KVM runs on is an emulator with defects that the guests know
   cpu::LocalApicFactory local_apics;
   Log log;
 };

@@ -1,5 +1,5 @@
 // guest_runner: runs test guests on a named engine and says which passed. tests/guest/README.md.
-//   guest_runner --engine kvm|software [--limit SECONDS] [--verbose] [--emulated-processor] IMAGE…
+//   guest_runner --engine kvm|software [--facilities all|none|NAMES] [--limit SECONDS] [--verbose] [--emulated-processor] IMAGE…
 // Exit status: 0 all passed, 1 some failed, 2 could not run.
 #include <fmt/format.h>
 
@@ -25,6 +25,7 @@ struct Arguments {
   std::chrono::seconds limit{60};
   bool is_verbose = false;
   bool is_emulated_processor = false;
+  cpu::FacilitySet facilities;
   std::vector<std::filesystem::path> images;
 };
 
@@ -42,6 +43,8 @@ Result<Arguments> parse(int count, char** values) {
         return fail(ErrorCode::kInvalidArgument, "--limit wants seconds, not {}", number);
       }
       arguments.limit = std::chrono::seconds(seconds);
+    } else if (word == "--facilities" && has_next) {
+      BYGONE_ASSIGN(arguments.facilities, cpu::FacilitySet::parse(values[++i]));
     } else if (word == "--verbose") {
       arguments.is_verbose = true;
     } else if (word == "--emulated-processor") {
@@ -85,6 +88,7 @@ bool run_image(cpu::Engine& engine, const std::filesystem::path& path, const Arg
   options.local_apics = chipset::local_apic_factory(timers);
   options.limit = arguments.limit;
   options.is_emulated_processor = arguments.is_emulated_processor;
+  options.facilities = arguments.facilities;
   options.log = Log::to_standard_error();
   auto outcome = run_file(engine, path, options);
   const std::string name = path.stem().string();

@@ -1,0 +1,60 @@
+// The kernel's own Hyper-V emulation as an engine's facilities (Linux Documentation/virt/kvm/api.rst: KVM_CAP_HYPERV_*).
+//
+// The hypervisor in user space stays the owner of what the guest configured: the MSR filter sends those registers there, and
+// set_register() repeats them to the kernel. The filter lets the guest reach the kernel only for what is asked often: the
+// reference counter, the timers' counts, the processor's index.
+//
+// Threading: see cpu/facilities.h.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+
+#include "cpu/facilities.h"
+#include "cpu/kvm/device.h"
+#include "support/event_loop.h"
+#include "support/log.h"
+
+namespace bygone::cpu::kvm {
+
+class KvmPartition;
+
+/// What this kernel can do.
+[[nodiscard]] FacilitySet kernel_facilities(const Device& device);
+/// Whether the guest reaches this register inside the kernel.
+[[nodiscard]] bool is_answered_by_kernel(std::uint32_t msr, FacilitySet facilities);
+
+class KvmFacilities final : public HypervisorFacilities {
+ public:
+  KvmFacilities(KvmPartition& partition, FacilitySet active);
+  ~KvmFacilities() override;
+
+  [[nodiscard]] FacilitySet active() const override { return active_; }
+  [[nodiscard]] Result<void> set_register(VpIndex vp, std::uint32_t index, std::uint64_t value) override;
+  [[nodiscard]] Result<std::uint64_t> get_register(VpIndex vp, std::uint32_t index) override;
+  void raise(VpIndex vp, std::uint8_t source) override;
+  void hold(VpIndex vp) override;
+  void release(VpIndex vp) override;
+  [[nodiscard]] std::uint64_t reference_time() const override;
+  [[nodiscard]] Result<void> set_reference_time(std::uint64_t time) override;
+  [[nodiscard]] Result<void> connect_event(std::uint32_t connection_id, std::function<void()> handler) override;
+  void disconnect_event(std::uint32_t connection_id) override;
+
+ private:
+  [[nodiscard]] Result<void> start_thread();
+  /// Runs `task` on the doorbells' thread and waits for it.
+  void run_there(std::move_only_function<void()> task);
+
+  KvmPartition& partition_;
+  const FacilitySet active_;
+  RateLimit complaints_;
+
+  std::mutex mutex_;  // what follows
+  std::unordered_map<std::uint32_t, UniqueFd> doorbells_;
+  std::unique_ptr<EventLoop> loop_;  // started with the first doorbell
+  std::thread thread_;
+};
+
+}  // namespace bygone::cpu::kvm
