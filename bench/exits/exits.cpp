@@ -26,6 +26,9 @@ class BenchPartition final : public cpu::Partition {
   [[nodiscard]] std::uint64_t apic_timer_frequency() const override { return cpu::kLocalApicTimerFrequency; }
   [[nodiscard]] std::uint64_t guest_tsc() const override { return __builtin_ia32_rdtsc(); }
   [[nodiscard]] std::vector<std::byte> hypercall_code() const override { return {std::byte{0xC3}}; }
+  [[nodiscard]] Result<void> start_dirty_log() override { return {}; }
+  void stop_dirty_log() override {}
+  [[nodiscard]] Result<void> take_dirty_pages(memory::PageSet&) override { return {}; }
   void flush_tlbs(std::span<const cpu::VpIndex>) override {}
   [[nodiscard]] std::string inspect() const override { return "{}"; }
 };

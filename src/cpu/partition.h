@@ -11,6 +11,7 @@
 #include "cpu/local_apic.h"
 #include "cpu/vcpu.h"
 #include "memory/guest_memory.h"
+#include "memory/page_set.h"
 #include "support/log.h"
 
 namespace bygone::cpu {
@@ -50,6 +51,14 @@ class Partition {
 
   /// Drops cached translations of all processors (TLB) as a TLB-flush hypercall asks. Returns when no processor uses an old one.
   virtual void flush_tlbs(std::span<const VpIndex> vps) = 0;
+
+  /// Notes from now on which pages are written by guest code and by the engine for it; writes by the host are known to
+  /// GuestMemory's observers. Slows guests down; one log at a time. Errors: the engine's.
+  [[nodiscard]] virtual Result<void> start_dirty_log() = 0;
+  virtual void stop_dirty_log() = 0;
+  /// Adds the pages written since the start or the last call to `pages`. Bytes read after it returns are in a page that it gave
+  /// or are still as they were. The guest may run meanwhile. Not from a vCPU's thread. Errors: the engine's.
+  [[nodiscard]] virtual Result<void> take_dirty_pages(memory::PageSet& pages) = 0;
 
   /// The facilities that were handed over; null when there are none.
   [[nodiscard]] virtual HypervisorFacilities* facilities() { return nullptr; }

@@ -28,6 +28,9 @@ class FakePartition final : public cpu::Partition {
   [[nodiscard]] std::vector<std::byte> hypercall_code() const override {
     return {std::byte{0x0F}, std::byte{0x01}, std::byte{0xC1}, std::byte{0xC3}};
   }
+  [[nodiscard]] Result<void> start_dirty_log() override { return {}; }
+  void stop_dirty_log() override {}
+  [[nodiscard]] Result<void> take_dirty_pages(memory::PageSet&) override { return {}; }
   void flush_tlbs(std::span<const cpu::VpIndex> vps) override {
     events += "flush:";
     for (const cpu::VpIndex vp : vps) events += fmt::format("{}", vp.value);

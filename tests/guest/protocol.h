@@ -17,7 +17,9 @@ struct ImageHeader {
   std::uint32_t memory_mib;
   std::uint32_t entry;  ///< offset of the first instruction from the start of the image
   std::uint32_t flags;
+  std::uint32_t reserved;
 };
+static_assert(sizeof(ImageHeader) == 32);
 /// ImageHeader::flags: the guest finds the hypervisor interface (TLFS) in place of the test registers and calls.
 inline constexpr std::uint32_t kImageWantsHypervisor = 1;
 

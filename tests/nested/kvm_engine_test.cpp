@@ -8,6 +8,7 @@
 
 #include "cpu/entry_state.h"
 #include "cpu/kvm/engine.h"
+#include "cpu/kvm/vcpu.h"
 #include "cpu/reset_state.h"
 
 namespace bygone::cpu::kvm {
@@ -342,6 +343,65 @@ TEST_F(KvmEngineTest, the_guests_tsc_is_known_outside) {
   ASSERT_TRUE(registers);
   EXPECT_GE((*registers)[Gpr::kRax], before);
   EXPECT_LE((*registers)[Gpr::kRax], after);
+}
+
+TEST_F(KvmEngineTest, the_guests_tsc_is_known_outside_right_after_the_guest_wrote_it) {
+  // mov ecx, 0x10; mov eax, 0x1000; cdq; wrmsr; rdtsc; rax = edx:eax; out
+  start({0xB9, 0x10, 0x00, 0x00, 0x00, 0xB8, 0x00, 0x10, 0x00, 0x00, 0x99, 0x0F, 0x30, 0x0F, 0x31,
+         0x48, 0xC1, 0xE2, 0x20, 0x48, 0x09, 0xD0, 0xE6, 0x80});
+  const std::uint64_t before = partition_->guest_tsc();
+  ASSERT_NE(run_to<PortExit>(), nullptr);
+  const std::uint64_t after = partition_->guest_tsc();
+  const auto registers = vcpu().general_registers();
+  ASSERT_TRUE(registers);
+  EXPECT_GE((*registers)[Gpr::kRax], 0x1000U);
+  EXPECT_LE((*registers)[Gpr::kRax], after);
+  EXPECT_LT(after, before + partition_->tsc_frequency()) << "the write is not taken for time that passed";
+}
+
+TEST_F(KvmEngineTest, the_dirty_log_tells_the_pages_that_the_guest_wrote) {
+  // mov [0x200000], al; out; mov [0x300000], al; out; again
+  start({0x88, 0x04, 0x25, 0x00, 0x00, 0x20, 0x00, 0xE6, 0x80, 0x88, 0x04, 0x25, 0x00, 0x00, 0x30, 0x00, 0xE6, 0x81, 0xEB, 0xEC});
+  ASSERT_NE(run_to<PortExit>(), nullptr);
+  ASSERT_NE(run_to<PortExit>(), nullptr);
+  ASSERT_TRUE(partition_->start_dirty_log());
+  memory::PageSet pages(memory_);
+  ASSERT_TRUE(partition_->take_dirty_pages(pages));
+  EXPECT_FALSE(pages.has({0x300000})) << "written before the log began";
+  pages.clear();
+  ASSERT_NE(run_to<PortExit>(), nullptr);
+  ASSERT_TRUE(partition_->take_dirty_pages(pages));
+  EXPECT_TRUE(pages.has({0x200000}));
+  EXPECT_FALSE(pages.has({0x300000}));
+  pages.clear();
+  ASSERT_NE(run_to<PortExit>(), nullptr);
+  ASSERT_TRUE(partition_->take_dirty_pages(pages));
+  EXPECT_FALSE(pages.has({0x200000})) << "taken before";
+  EXPECT_TRUE(pages.has({0x300000}));
+  partition_->stop_dirty_log();
+  EXPECT_FALSE(partition_->take_dirty_pages(pages));
+}
+
+TEST_F(KvmEngineTest, a_held_processor_runs_no_guest_code) {
+  start({0xFF, 0x04, 0x25, 0x00, 0x00, 0x20, 0x00, 0xEB, 0xF7});  // inc dword [0x200000]; again
+  const auto count = [this] { return memory_.read_object<std::uint32_t>({0x200000}).value_or(0); };
+  std::atomic<bool> stop = false;
+  std::jthread runner([&] {
+    while (!stop) {
+      if (!vcpu().run()) break;
+    }
+  });
+  auto& held = dynamic_cast<KvmVcpu&>(vcpu());
+  for (int round = 0; round < 20; ++round) {
+    std::this_thread::sleep_for(2ms);
+    held.hold();
+    const std::uint32_t first = count();
+    std::this_thread::sleep_for(2ms);
+    EXPECT_EQ(count(), first);
+    held.release();
+  }
+  stop = true;
+  vcpu().kick();
 }
 
 TEST(KvmEngineErrorTest, a_partition_without_memory_or_processors_is_refused) {

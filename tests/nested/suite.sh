@@ -12,6 +12,8 @@ part "bygone engine finds KVM usable" engine_is_usable
 part "KVM engine" ./kvm_engine_test --gtest_brief=1
 for facilities in all none; do
   part "test guests on KVM, done by the kernel: $facilities" \
-    ./guest_runner --engine kvm --facilities $facilities --emulated-processor "$@"
+    ./guest_runner --engine kvm --facilities $facilities --emulated-processor --limit 120 "$@"
 done
+part "test guests that move between KVM and the software processor" \
+  ./guest_runner --engine kvm --move --facilities all --emulated-processor --limit 120 "$@"
 exit $failed

@@ -3,6 +3,7 @@
 #include <x86intrin.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "cpu/kvm/abi.h"
@@ -20,6 +21,8 @@ constexpr std::uintptr_t kTssAddress = 0xFEFFD000;  // three pages
 // The synthetic MSRs of the TLFS (chapter 5 and appendix F).
 constexpr std::uint32_t kFirstSyntheticMsr = 0x40000000;
 constexpr std::uint32_t kSyntheticMsrs = 0x400;
+// TIME_STAMP_COUNTER and TSC_ADJUST, Intel SDM volume 4.
+constexpr std::array<std::uint32_t, 2> kTscMsrs{0x10, 0x3B};
 
 // MSI address and data, Intel SDM volume 3, 11.11; the upper address word carries destination bits 8-31 with
 // KVM_X2APIC_API_USE_32BIT_IDS.
@@ -64,13 +67,14 @@ Result<std::unique_ptr<KvmPartition>> KvmPartition::create(const Device& device,
     const FacilitySet active = (partition->options_.facilities & kernel_facilities(device)).consistent();
     if (!active.empty()) partition->facilities_ = std::make_unique<KvmFacilities>(*partition, active);
   }
-  BYGONE_CHECK(partition->map_memory());
+  BYGONE_CHECK(partition->set_real_mode_pages());
+  BYGONE_CHECK(partition->map_memory(0));
   BYGONE_CHECK(partition->set_up_interrupts());
-  BYGONE_CHECK(partition->set_up_msr_filter());
   for (std::uint32_t i = 0; i < partition->options_.vcpu_count; ++i) {
     BYGONE_ASSIGN(auto vcpu, KvmVcpu::create(device, *partition, VpIndex{i}));
     partition->vcpus_.push_back(std::move(vcpu));
   }
+  BYGONE_CHECK(partition->set_up_msr_filter());
   BYGONE_ASSIGN(const int khz, kernel_call(partition->vcpus_[0]->fd(), KVM_GET_TSC_KHZ, "KVM_GET_TSC_KHZ"));
   partition->tsc_frequency_ = static_cast<std::uint64_t>(khz) * 1000;
   return partition;
@@ -81,14 +85,19 @@ KvmPartition::KvmPartition(UniqueFd vm, PartitionOptions options)
 
 KvmPartition::~KvmPartition() = default;
 
-Result<void> KvmPartition::map_memory() {
+Result<void> KvmPartition::set_real_mode_pages() {
   std::uint64_t identity = kIdentityMapAddress;
   BYGONE_CHECK(kernel_call(fd(), KVM_SET_IDENTITY_MAP_ADDR, "KVM_SET_IDENTITY_MAP_ADDR", &identity));
   BYGONE_CHECK(kernel_call(fd(), KVM_SET_TSS_ADDR, "KVM_SET_TSS_ADDR", kTssAddress));
+  return {};
+}
+
+Result<void> KvmPartition::map_memory(std::uint32_t flags) {
   std::uint32_t number = 0;
   for (const memory::Slot& slot : options_.memory->slots()) {
     kvm_userspace_memory_region region = {};
     region.slot = number++;
+    region.flags = flags;
     region.guest_phys_addr = slot.base.value;
     region.memory_size = slot.size;
     region.userspace_addr = reinterpret_cast<std::uintptr_t>(slot.host);
@@ -97,6 +106,24 @@ Result<void> KvmPartition::map_memory() {
       return std::unexpected(std::move(mapped).error().within(
           fmt::format("giving {} MiB of RAM at {:#x} to the guest", slot.size >> 20, slot.base.value)));
     }
+  }
+  return {};
+}
+
+void KvmPartition::stop_dirty_log() {
+  if (auto stopped = map_memory(0); !stopped) options_.log.warning("ending the dirty log: {}", stopped.error().text());
+}
+
+Result<void> KvmPartition::take_dirty_pages(memory::PageSet& pages) {
+  std::vector<std::uint64_t> words;
+  for (std::size_t slot = 0; slot < options_.memory->slots().size(); ++slot) {
+    const std::span<std::uint64_t> into = pages.words(slot);
+    words.assign(into.size(), 0);
+    kvm_dirty_log request = {};
+    request.slot = static_cast<std::uint32_t>(slot);
+    request.dirty_bitmap = words.data();
+    BYGONE_CHECK(kernel_call(fd(), KVM_GET_DIRTY_LOG, "KVM_GET_DIRTY_LOG", &request));
+    for (std::size_t i = 0; i < words.size(); ++i) into[i] |= words[i];
   }
   return {};
 }
@@ -121,6 +148,17 @@ Result<void> KvmPartition::set_up_msr_filter() {
   filter.ranges[0].base = kFirstSyntheticMsr;
   filter.ranges[0].nmsrs = kSyntheticMsrs;
   filter.ranges[0].bitmap = allowed.data();
+  // Writes that move the guest's TSC come to us, so that guest_tsc() follows at once.
+  std::array<std::uint8_t, 8> none = {};  // the kernel reads whole words
+  if (vcpus_[0]->has_tsc_offset()) {
+    for (std::size_t i = 0; i < kTscMsrs.size(); ++i) {
+      kvm_msr_filter_range& range = filter.ranges[1 + i];
+      range.flags = KVM_MSR_FILTER_WRITE;
+      range.base = kTscMsrs[i];
+      range.nmsrs = 1;
+      range.bitmap = none.data();
+    }
+  }
   BYGONE_CHECK(kernel_call(fd(), KVM_X86_SET_MSR_FILTER, "KVM_X86_SET_MSR_FILTER", &filter));
   return {};
 }

@@ -25,10 +25,13 @@ class KvmPartition final : public Partition {
   [[nodiscard]] bool supports_auto_eoi() const override { return false; }
   [[nodiscard]] std::uint64_t tsc_frequency() const override { return tsc_frequency_; }
   [[nodiscard]] std::uint64_t apic_timer_frequency() const override { return 1'000'000'000; }
-  /// Off by what the guest itself wrote to its TSC since the processor's state was last set.
+  /// On kernels before 5.16 off by what the guest itself wrote to its TSC since the processor's state was last set.
   [[nodiscard]] std::uint64_t guest_tsc() const override;
   [[nodiscard]] std::vector<std::byte> hypercall_code() const override;
   void flush_tlbs(std::span<const VpIndex> vps) override;
+  [[nodiscard]] Result<void> start_dirty_log() override { return map_memory(KVM_MEM_LOG_DIRTY_PAGES); }
+  void stop_dirty_log() override;
+  [[nodiscard]] Result<void> take_dirty_pages(memory::PageSet& pages) override;
   [[nodiscard]] HypervisorFacilities* facilities() override { return facilities_.get(); }
   [[nodiscard]] std::string inspect() const override;
 
@@ -42,7 +45,9 @@ class KvmPartition final : public Partition {
   KvmPartition(UniqueFd vm, PartitionOptions options);
   [[nodiscard]] Result<void> set_up_interrupts();
   [[nodiscard]] Result<void> set_up_msr_filter();
-  [[nodiscard]] Result<void> map_memory();
+  [[nodiscard]] Result<void> set_real_mode_pages();
+  /// The slots as they are, with KVM's `flags`; later again to change the flags.
+  [[nodiscard]] Result<void> map_memory(std::uint32_t flags);
 
   UniqueFd vm_;
   PartitionOptions options_;

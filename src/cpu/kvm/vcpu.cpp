@@ -23,6 +23,7 @@ constexpr std::uint64_t kHypercallFast = 1 << 16;  // TLFS 3.7, hypercall input 
 constexpr std::uint64_t kHypercallCodeMask = 0xFFFF;
 constexpr std::uint64_t kHypercallSignalEvent = 0x5D;
 constexpr std::uint8_t kInvalidOpcode = 6;
+constexpr std::uint32_t kMsrTsc = 0x10, kMsrTscAdjust = 0x3B;
 constexpr std::uint64_t kEferLongModeActive = 1 << 10;
 constexpr std::uint64_t kCr0ProtectionEnable = 1;
 constexpr std::uint64_t kOutLength = 2, kVmcallLength = 3;
@@ -224,8 +225,11 @@ void KvmVcpu::present_mmio_piece() {
 Result<bool> KvmVcpu::decode_msr() {
   const bool is_write = run_->exit_reason == KVM_EXIT_X86_WRMSR;
   owed_ = Owed::kMsr;
-  exit_ = MsrExit{.index = run_->msr.index, .is_write = is_write, .value = is_write ? run_->msr.data : 0};
-  return true;
+  MsrExit msr{.index = run_->msr.index, .is_write = is_write, .value = is_write ? run_->msr.data : 0};
+  const bool is_tsc = is_write && (msr.index == kMsrTsc || msr.index == kMsrTscAdjust);
+  if (is_tsc) msr.fault = !write_tsc(msr.index, msr.value);
+  exit_ = msr;
+  return !is_tsc;
 }
 
 Result<bool> KvmVcpu::decode_hypercall() {
@@ -379,17 +383,46 @@ void KvmVcpu::make_unrecoverable(std::string_view what) {
   exit_ = UnrecoverableExit{std::move(dump)};
 }
 
-void KvmVcpu::refresh_tsc_offset() {
-  std::uint64_t offset = 0;
+namespace {
+
+kvm_device_attr tsc_offset_attribute(std::uint64_t& offset) {
   kvm_device_attr attribute = {};
   attribute.group = KVM_VCPU_TSC_CTRL;
   attribute.attr = KVM_VCPU_TSC_OFFSET;
   attribute.addr = reinterpret_cast<std::uintptr_t>(&offset);
+  return attribute;
+}
+
+}  // namespace
+
+bool KvmVcpu::has_tsc_offset() const {
+  std::uint64_t offset = 0;
+  kvm_device_attr attribute = tsc_offset_attribute(offset);
+  return kernel_call(fd(), KVM_HAS_DEVICE_ATTR, "KVM_HAS_DEVICE_ATTR", &attribute).has_value();
+}
+
+void KvmVcpu::refresh_tsc_offset() {
+  std::uint64_t offset = 0;
+  kvm_device_attr attribute = tsc_offset_attribute(offset);
   if (!kernel_call(fd(), KVM_GET_DEVICE_ATTR, "KVM_GET_DEVICE_ATTR", &attribute)) {
-    constexpr std::uint32_t kMsrTsc = 0x10;  // kernels before 5.16: a microsecond less exact
-    offset = read_one_msr(fd(), kMsrTsc).value_or(0) - __rdtsc();
+    offset = read_one_msr(fd(), kMsrTsc).value_or(0) - __rdtsc();  // older kernels: a microsecond less exact
   }
   tsc_offset_.store(offset, std::memory_order_relaxed);
+}
+
+// Intel SDM volume 3, 18.17.3: a write to either moves the counter, and TSC_ADJUST by as much.
+bool KvmVcpu::write_tsc(std::uint32_t msr, std::uint64_t value) {
+  const bool has_adjust = (partition_.options().cpuid.query(7, 0).ebx & 1U << 1) != 0;
+  if (msr == kMsrTscAdjust && !has_adjust) return false;
+  const std::uint64_t adjust = read_one_msr(fd(), kMsrTscAdjust).value_or(0);
+  std::uint64_t offset = tsc_offset();
+  const std::uint64_t change = msr == kMsrTsc ? value - (__rdtsc() + offset) : value - adjust;
+  offset += change;
+  kvm_device_attr attribute = tsc_offset_attribute(offset);
+  if (!kernel_call(fd(), KVM_SET_DEVICE_ATTR, "KVM_SET_DEVICE_ATTR", &attribute)) return false;
+  if (has_adjust) (void)write_one_msr(fd(), {kMsrTscAdjust, adjust + change});
+  refresh_tsc_offset();
+  return true;
 }
 
 }  // namespace bygone::cpu::kvm

@@ -46,6 +46,8 @@ class KvmVcpu final : public Vcpu {
   void hold();
   void release();
   /// What the guest's TSC adds to the host's. Threading: any thread.
+  /// Whether this kernel lets user space move a guest's TSC exactly (5.16 or later).
+  [[nodiscard]] bool has_tsc_offset() const;
   [[nodiscard]] std::uint64_t tsc_offset() const { return tsc_offset_.load(std::memory_order_relaxed); }
 
  private:
@@ -72,6 +74,8 @@ class KvmVcpu final : public Vcpu {
   [[nodiscard]] Result<void> complete_pending();
   [[nodiscard]] int enter();
   void refresh_tsc_offset();
+  /// What WRMSR of the TSC or of TSC_ADJUST does; false: #GP.
+  [[nodiscard]] bool write_tsc(std::uint32_t msr, std::uint64_t value);
 
   // vcpu_state.cpp
   void find_saved_msrs();

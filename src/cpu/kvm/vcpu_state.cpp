@@ -91,6 +91,8 @@ ActivityState from_mp_state(std::uint32_t state) {
 // The standard XSAVE format: legacy area, then the header at 512 (Intel SDM volume 1, 13.4).
 constexpr std::size_t kXsaveMxcsr = 24;
 constexpr std::size_t kXsaveMinimum = 576;
+constexpr std::size_t kXsaveHeader = 512;
+constexpr std::uint64_t kXsaveLegacy = 3;  // x87 and SSE
 constexpr std::uint16_t kFcwInitial = 0x37F;
 constexpr std::uint32_t kMxcsrInitial = 0x1F80;
 
@@ -184,6 +186,8 @@ Result<std::vector<MsrValue>> KvmVcpu::get_msrs() {
 
 Result<void> KvmVcpu::set_msr(const MsrValue& msr) {
   if (write_one_msr(fd(), msr)) return {};
+  // Another engine may keep registers that this one has not; while they are zero nobody has used them.
+  if (msr.value == 0 && !read_one_msr(fd(), msr.index)) return {};
   return fail(ErrorCode::kUnsupported, "this host's KVM refuses the value {:#x} for MSR {:#x}", msr.value, msr.index);
 }
 
@@ -192,6 +196,12 @@ Result<ExtendedState> KvmVcpu::get_extended() {
   extended.xsave.resize(xsave_size_);
   const bool is_large = xsave_size_ > sizeof(kvm_xsave);
   BYGONE_CHECK(kernel_call(fd(), is_large ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, "KVM_GET_XSAVE", extended.xsave.data()));
+  // The host's processor may have components that this guest's has not; KVM reports them as present.
+  const CpuidResult guest = partition_.options().cpuid.query(0xD, 0);
+  std::uint64_t present = 0;
+  std::memcpy(&present, extended.xsave.data() + kXsaveHeader, sizeof(present));
+  present &= kXsaveLegacy | guest.eax | std::uint64_t{guest.edx} << 32;
+  std::memcpy(extended.xsave.data() + kXsaveHeader, &present, sizeof(present));
   return extended;
 }
 

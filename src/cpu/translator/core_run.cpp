@@ -14,6 +14,7 @@ Core::Core(VpIndex index, const Shared& shared) : index_(index), shared_(shared)
   block_->core = this;
   block_->physical = shared.physical;
   block_->code_pages = shared.code_pages;
+  block_->dirty_pages = shared.dirty_pages;
   if (shared.apics != nullptr) apic_ = &shared.apics->at(index);
   reset(false);
 }

@@ -2,6 +2,7 @@
 #include "cpu/translator/mmu.h"
 
 #include "cpu/translator/code_pages.h"
+#include "cpu/translator/dirty_pages.h"
 #include "cpu/translator/physical_memory.h"
 #include "cpu/translator/registers.h"
 
@@ -27,6 +28,8 @@ struct Step {
   std::uint8_t* host = nullptr;
   std::uint64_t value = 0;
 };
+
+bool is_logged(const VcpuBlock& block) { return block.dirty_pages != nullptr && block.dirty_pages->is_on(); }
 
 bool is_canonical(std::uint64_t linear) {
   const auto top = static_cast<std::int64_t>(linear) >> 47;
@@ -57,11 +60,13 @@ void take_rights(Walk& walk, std::uint64_t entry) {
 
 /// Sets A in all visited entries and D in the last one, when `update` asks. The leaf is the last step.
 template <typename Word>
-bool touch(const Step* steps, int count, bool dirty, Walk& walk) {
+bool touch(const VcpuBlock& block, const Step* steps, int count, bool dirty, Walk& walk) {
   for (int i = 0; i < count; ++i) {
     std::uint64_t bits = kEntryAccessed;
     if (i + 1 == count && dirty) bits |= kEntryDirty;
-    if ((steps[i].value & bits) != bits && !set_bits<Word>(steps[i].host, steps[i].value, bits)) return false;
+    if ((steps[i].value & bits) == bits) continue;
+    if (is_logged(block)) block.dirty_pages->mark(block.physical->ram_page_of(steps[i].host));
+    if (!set_bits<Word>(steps[i].host, steps[i].value, bits)) return false;
   }
   walk.dirty = dirty || (steps[count - 1].value & kEntryDirty) != 0;
   return true;
@@ -120,7 +125,7 @@ Walk walk_64bit_entries(const VcpuBlock& block, std::uint64_t linear, MayTouch m
   }
   walk.status = WalkStatus::kDone;
   bool dirty = false;
-  if (may_touch(walk, dirty) && !touch<std::uint64_t>(steps, count, dirty, walk)) walk.status = WalkStatus::kRetry;
+  if (may_touch(walk, dirty) && !touch<std::uint64_t>(block, steps, count, dirty, walk)) walk.status = WalkStatus::kRetry;
   return walk;
 }
 
@@ -146,7 +151,7 @@ Walk walk_32bit_entries(const VcpuBlock& block, std::uint64_t linear, MayTouch m
   walk.global = (steps[count - 1].value & kEntryGlobal) != 0 && (block.cr4 & cr4::kPge) != 0;
   walk.status = WalkStatus::kDone;
   bool dirty = false;
-  if (may_touch(walk, dirty) && !touch<std::uint32_t>(steps, count, dirty, walk)) walk.status = WalkStatus::kRetry;
+  if (may_touch(walk, dirty) && !touch<std::uint32_t>(block, steps, count, dirty, walk)) walk.status = WalkStatus::kRetry;
   return walk;
 }
 
@@ -270,6 +275,9 @@ MmuResult lookup(VcpuBlock& block, std::uint64_t linear, Access access, std::uin
   const PhysicalMemory::Place place = block.physical->find(walk.physical);
   if (place.host == nullptr) return {MmuStatus::kMmio, nullptr, walk.physical};
 
+  // Before the write: what takes the log meanwhile waits until this processor has passed a poll.
+  const bool logs = is_logged(block);
+  if (logs && access == Access::kWrite) block.dirty_pages->mark(place.ram_page);
   ++block.tlb.fills;
   // Data breakpoints: nothing is cached, so that every access comes by and is looked at.
   if (block.watches_data != 0 && access != Access::kExecute) {
@@ -280,7 +288,8 @@ MmuResult lookup(VcpuBlock& block, std::uint64_t linear, Access access, std::uin
   if (page_of(entry, index) != page) table.clear(index);
   entry.host = place.host - (linear - page);
   if (rights.read) entry.read_tag = page;
-  entry.write_tag = rights.write && walk.dirty && !is_code ? page : tlb_invalid_tag(index);
+  const bool needs_look = is_code || (logs && access != Access::kWrite);
+  entry.write_tag = rights.write && walk.dirty && !needs_look ? page : tlb_invalid_tag(index);
   if (rights.execute) entry.exec_tag = page;
   mark_used(block.tlb.bookkeeping[context], index, walk.global, walk.large);
   if (access == Access::kWrite && is_code) return {MmuStatus::kCode, place.host, walk.physical};

@@ -16,11 +16,12 @@
 namespace bygone::cpu::translator {
 
 SoftwarePartition::SoftwarePartition(PartitionOptions options, std::uint64_t tsc_frequency)
-    : options_(std::move(options)), tsc_frequency_(tsc_frequency), physical_(*options_.memory), code_pages_(physical_.ram_pages()) {
+    : options_(std::move(options)), tsc_frequency_(tsc_frequency), physical_(*options_.memory), code_pages_(physical_.ram_pages()),
+      dirty_pages_(physical_.ram_pages()) {
   set_processor_count(options_.cpuid, options_.vcpu_count);
   if (options_.local_apics) apics_ = options_.local_apics(*this, options_.vcpu_count);
   translator_ = create_tier1_factory(code_pages_, options_.code_cache_bytes / options_.vcpu_count, options_.log);
-  const Shared shared{&physical_, &code_pages_, &options_.cpuid, apics_.get(), tsc_frequency_};
+  const Shared shared{&physical_, &code_pages_, &dirty_pages_, &options_.cpuid, apics_.get(), tsc_frequency_};
   for (std::uint32_t i = 0; i < options_.vcpu_count; ++i) {
     vcpus_.push_back(std::make_unique<SoftwareVcpu>(VpIndex{i}, shared));
     code_pages_.add_processor(vcpus_.back()->core().block());
@@ -62,6 +63,22 @@ void SoftwarePartition::flush_tlbs(std::span<const VpIndex> vps) {
   for (const VpIndex vp : vps) {
     if (vp.value < vcpus_.size()) code_pages_.request_flush(self, vcpus_[vp.value]->core().block(), kAttentionFlushTlb);
   }
+}
+
+void SoftwarePartition::drop_write_tags() {
+  for (const auto& vcpu : vcpus_) code_pages_.request_flush(nullptr, vcpu->core().block(), kAttentionFlushWrites);
+}
+
+Result<void> SoftwarePartition::start_dirty_log() {
+  dirty_pages_.start();
+  drop_write_tags();
+  return {};
+}
+
+Result<void> SoftwarePartition::take_dirty_pages(memory::PageSet& pages) {
+  dirty_pages_.take([&](std::uint64_t ram_page) { pages.add(physical_.address_of(ram_page)); });
+  drop_write_tags();
+  return {};
 }
 
 void SoftwarePartition::deliver_start_up(VpIndex vp, std::uint8_t vector) {

@@ -9,6 +9,7 @@
 #include "cpu/partition.h"
 #include "cpu/translator/code_pages.h"
 #include "cpu/translator/core.h"
+#include "cpu/translator/dirty_pages.h"
 #include "cpu/translator/physical_memory.h"
 #include "cpu/translator/tier1.h"
 
@@ -58,6 +59,9 @@ class SoftwarePartition final : public Partition, private LocalApicHost, private
   [[nodiscard]] std::uint64_t guest_tsc() const override;
   [[nodiscard]] std::vector<std::byte> hypercall_code() const override;
   void flush_tlbs(std::span<const VpIndex> vps) override;
+  [[nodiscard]] Result<void> start_dirty_log() override;
+  void stop_dirty_log() override { dirty_pages_.stop(); }
+  [[nodiscard]] Result<void> take_dirty_pages(memory::PageSet& pages) override;
   [[nodiscard]] std::string inspect() const override;
 
  private:
@@ -72,6 +76,7 @@ class SoftwarePartition final : public Partition, private LocalApicHost, private
   // GuestMemory::WriteObserver
   void host_wrote(memory::Gpa address, std::uint64_t length) override;
 
+  void drop_write_tags();
   void attract(VpIndex vp, std::uint32_t attention) {
     if (vp.value < vcpus_.size()) vcpus_[vp.value]->core().attract(attention);
   }
@@ -80,6 +85,7 @@ class SoftwarePartition final : public Partition, private LocalApicHost, private
   std::uint64_t tsc_frequency_;
   PhysicalMemory physical_;
   CodePages code_pages_;
+  DirtyPages dirty_pages_;
   std::unique_ptr<LocalApicSet> apics_;
   std::unique_ptr<Tier1Factory> translator_;
   std::vector<std::unique_ptr<SoftwareVcpu>> vcpus_;

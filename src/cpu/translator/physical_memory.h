@@ -34,6 +34,14 @@ class PhysicalMemory {
     }
     return 0;
   }
+  /// The guest physical address of a RAM page by its dense index.
+  [[nodiscard]] memory::Gpa address_of(std::uint64_t ram_page) const {
+    for (std::size_t i = 0; i < count_; ++i) {
+      const std::uint64_t page = ram_page - ranges_[i].first_page;
+      if (page < ranges_[i].size >> 12) return {ranges_[i].base + (page << 12)};
+    }
+    return {};
+  }
   [[nodiscard]] std::uint64_t ram_pages() const { return ram_pages_; }
 
  private:

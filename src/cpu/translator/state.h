@@ -18,6 +18,7 @@
 namespace bygone::cpu::translator {
 
 class CodePages;
+class DirtyPages;
 class Core;
 class PhysicalMemory;
 class TlbListener;
@@ -136,6 +137,7 @@ struct alignas(4096) VcpuBlock {
   Core* core = nullptr;                    ///< the object around this block
   const PhysicalMemory* physical = nullptr;
   CodePages* code_pages = nullptr;
+  DirtyPages* dirty_pages = nullptr;       ///< may be null
   TlbListener* tlb_listener = nullptr;     ///< may be null
   std::atomic<std::uint32_t> in_guest = 0;  ///< 1 while guest code may run (see CodePages for the handshake)
   std::atomic<std::uint64_t> flush_requested = 0;  ///< tickets of TLB requests by other threads…

@@ -37,38 +37,52 @@ class GuestMachine {
     BYGONE_ASSIGN(header_, parse_header(image));
     BYGONE_CHECK(memory_.add_ram({0}, std::uint64_t{header_.memory_mib} << 20));
     BYGONE_CHECK(memory_.write({load_address()}, image));
+    BYGONE_CHECK(create_partition(engine_));
+    return hand_over();
+  }
+
+  Result<void> create_partition(cpu::Engine& engine) {
     cpu::PartitionOptions options;
     options.memory = &memory_;
     options.vcpu_count = header_.processors;
     options.local_apics = options_.local_apics;
     options.log = options_.log;
-    options.facilities = (options_.facilities & engine_.facilities()).consistent();
+    options.facilities = (options_.facilities & engine.facilities()).consistent();
     // Without the hypervisor interface the hypercalls are the test's own, which no engine knows.
     if (!has_hypervisor()) options.facilities = options.facilities.remove(cpu::Facility::kHypercalls).consistent();
     hyperv::FeatureSet features;
     BYGONE_ASSIGN(features, hyperv::FeatureSet::profile("linux"));
-    if (!engine_.can_flush_tlbs() && !options.facilities.has(cpu::Facility::kHypercalls)) features.remove(hyperv::Feature::kTlbFlush);
+    if (options_.other_engine != nullptr) {
+      features.remove(hyperv::Feature::kTlbFlush);  // the same for both
+    } else if (!engine.can_flush_tlbs() && !options.facilities.has(cpu::Facility::kHypercalls)) {
+      features.remove(hyperv::Feature::kTlbFlush);
+    }
     BYGONE_ASSIGN(options.cpuid, guest_cpuid());
     if (has_hypervisor()) hyperv::add_cpuid_leaves(options.cpuid, features);
-    BYGONE_ASSIGN(partition_, engine_.create_partition(std::move(options)));
+    BYGONE_ASSIGN(partition_, engine.create_partition(std::move(options)));
     if (has_hypervisor()) BYGONE_CHECK(create_hypervisor(features));
-    return hand_over();
+    return {};
   }
 
   GuestOutcome run() {
     {
       std::vector<std::jthread> threads;
       for (std::uint32_t i = 0; i < header_.processors; ++i) {
-        threads.emplace_back([this, i] { run_processor(partition_->vcpu(cpu::VpIndex{i})); });
+        threads.emplace_back([this, i] { run_processor(i); });
       }
       std::unique_lock lock(mutex_);
-      const bool ended = done_.wait_for(lock, options_.limit, [this] { return is_done_; });
+      const auto deadline = std::chrono::steady_clock::now() + options_.limit;
+      while (!is_done_ && options_.other_engine != nullptr && moves_ < kMaximumMoves && std::chrono::steady_clock::now() < deadline) {
+        if (done_.wait_for(lock, kBetweenMoves, [this] { return is_done_; })) break;
+        if (auto moved = move(lock); !moved) end_locked("moving it to the other engine: " + moved.error().text());
+      }
+      const bool ended = done_.wait_until(lock, deadline, [this] { return is_done_; });
       if (!ended) end_locked(fmt::format("no end after {} s", options_.limit.count()));
       lock.unlock();
       for (std::uint32_t i = 0; i < header_.processors; ++i) partition_->vcpu(cpu::VpIndex{i}).kick();
     }
     timers_.pause();
-    GuestOutcome outcome{.has_passed = reason_.empty(), .text = devices_.text(), .reason = reason_};
+    GuestOutcome outcome{.has_passed = reason_.empty(), .text = devices_.text(), .reason = reason_, .moves = moves_};
     if (!outcome.has_passed) outcome.reason += describe_processors();
     return outcome;
   }
@@ -101,8 +115,10 @@ class GuestMachine {
     return {};
   }
 
+  /// Of a guest that moves: what the software processor has, which is the less of the two.
   Result<cpu::CpuidTable> guest_cpuid() {
-    BYGONE_ASSIGN(cpu::CpuidTable table, engine_.supported_cpuid());
+    const bool takes_other = options_.other_engine != nullptr && options_.other_engine->name() == "software";
+    BYGONE_ASSIGN(cpu::CpuidTable table, takes_other ? options_.other_engine->supported_cpuid() : engine_.supported_cpuid());
     cpu::CpuidResult features = table.query(1, 0);
     features.ecx |= kHypervisorPresent;
     features.ebx = (features.ebx & 0xFF00FFFF) | header_.processors << 16;
@@ -143,8 +159,63 @@ class GuestMachine {
     return first.set_general_registers(general);
   }
 
-  void run_processor(cpu::Vcpu& vcpu) {
+  /// With the lock held and the guest running: stops it, takes its whole state to a partition of the engine where it is not, and
+  /// lets it go on there.
+  Result<void> move(std::unique_lock<std::mutex>& lock) {
+    wants_pause_ = true;
+    for (std::uint32_t i = 0; i < header_.processors; ++i) partition_->vcpu({i}).kick();
+    done_.wait(lock, [this] { return is_done_ || parked_ == header_.processors; });
+    auto outcome = is_done_ ? Result<void>() : move_parked();
+    wants_pause_ = false;
+    done_.notify_all();
+    return outcome;
+  }
+
+  Result<void> move_parked() {
+    timers_.pause();
+    if (hypervisor_) hypervisor_->pause();
+    std::vector<cpu::VcpuState> states;
+    for (std::uint32_t i = 0; i < header_.processors; ++i) {
+      auto state = partition_->vcpu({i}).save_state();
+      if (!state && state.error().code == ErrorCode::kBusy) {  // in the middle of an instruction: not now
+        if (hypervisor_) hypervisor_->resume();
+        timers_.resume();
+        return {};
+      }
+      if (!state) return std::unexpected(std::move(state).error());
+      states.push_back(*std::move(state));
+    }
+    const nlohmann::json hypervisor = hypervisor_ ? hypervisor_->save() : nlohmann::json();
+    hypervisor_.reset();
+    partition_.reset();
+    is_elsewhere_ = !is_elsewhere_;
+    BYGONE_CHECK(create_partition(is_elsewhere_ ? *options_.other_engine : engine_));
+    for (std::uint32_t i = 0; i < header_.processors; ++i) BYGONE_CHECK(partition_->vcpu({i}).restore_state(states[i]));
+    // The way out of the guest is each engine's own.
+    BYGONE_CHECK(memory_.write({guest::kHypercallPage}, partition_->hypercall_code()));
+    if (hypervisor_) {
+      hypervisor_->pause();
+      BYGONE_CHECK(hypervisor_->restore(hypervisor));
+      hypervisor_->resume();
+    }
+    timers_.resume();
+    ++moves_;
+    return {};
+  }
+
+  void run_processor(std::uint32_t index) {
     while (!is_done()) {
+      {
+        std::unique_lock lock(mutex_);
+        if (wants_pause_) {
+          ++parked_;
+          done_.notify_all();
+          done_.wait(lock, [this] { return is_done_ || !wants_pause_; });
+          --parked_;
+          if (is_done_) return;
+        }
+      }
+      cpu::Vcpu& vcpu = partition_->vcpu(cpu::VpIndex{index});
       auto exit = vcpu.run();
       if (!exit) return end("the engine failed: " + exit.error().text());
       std::visit([this, &vcpu](auto& each) { handle(vcpu, each); }, **exit);
@@ -210,6 +281,9 @@ class GuestMachine {
     return text;
   }
 
+  static constexpr std::uint32_t kMaximumMoves = 12;
+  static constexpr std::chrono::milliseconds kBetweenMoves{30};
+
   cpu::Engine& engine_;
   const RunOptions& options_;
   memory::GuestMemory memory_;
@@ -221,8 +295,11 @@ class GuestMachine {
 
   std::mutex mutex_;
   std::condition_variable done_;
-  bool is_done_ = false;  // guarded by mutex_
-  std::string reason_;    // guarded by mutex_; empty: passed
+  bool is_done_ = false;  // guarded by mutex_, as all below
+  bool wants_pause_ = false;
+  bool is_elsewhere_ = false;  // on the other engine
+  std::uint32_t parked_ = 0, moves_ = 0;
+  std::string reason_;  // empty: passed
 };
 
 }  // namespace

@@ -15,11 +15,14 @@ struct GuestOutcome {
   bool has_passed = false;
   std::string text;    ///< what the guest printed
   std::string reason;  ///< why it did not pass
+  std::uint32_t moves = 0;  ///< how often it changed engines
 };
 
 struct RunOptions {
   std::chrono::seconds limit{60};
   bool is_emulated_processor = false;
+  /// The guest is moved between the engine and this one, back and forth, while it runs; null: it stays.
+  cpu::Engine* other_engine = nullptr;
   cpu::FacilitySet facilities;  ///< what the engine does for the hypervisor, where it can  ///< what KVM runs on is an emulator with defects that the guests know
   cpu::LocalApicFactory local_apics;
   Log log;

@@ -1,5 +1,6 @@
 // guest_runner: runs test guests on a named engine and says which passed. tests/guest/README.md.
-//   guest_runner --engine kvm|software [--facilities all|none|NAMES] [--limit SECONDS] [--verbose] [--emulated-processor] IMAGE…
+//   guest_runner --engine kvm|software [--facilities all|none|NAMES] [--move] [--limit SECONDS] [--verbose] [--emulated-processor] IMAGE…
+// --move: each guest is moved to the other engine and back while it runs.
 // Exit status: 0 all passed, 1 some failed, 2 could not run.
 #include <fmt/format.h>
 
@@ -24,6 +25,7 @@ struct Arguments {
   std::string engine;
   std::chrono::seconds limit{60};
   bool is_verbose = false;
+  bool moves = false;
   bool is_emulated_processor = false;
   cpu::FacilitySet facilities;
   std::vector<std::filesystem::path> images;
@@ -45,6 +47,8 @@ Result<Arguments> parse(int count, char** values) {
       arguments.limit = std::chrono::seconds(seconds);
     } else if (word == "--facilities" && has_next) {
       BYGONE_ASSIGN(arguments.facilities, cpu::FacilitySet::parse(values[++i]));
+    } else if (word == "--move") {
+      arguments.moves = true;
     } else if (word == "--verbose") {
       arguments.is_verbose = true;
     } else if (word == "--emulated-processor") {
@@ -82,13 +86,14 @@ Result<guest_tests::GuestOutcome> run_file(cpu::Engine& engine, const std::files
   return guest_tests::run_guest(engine, image, options);
 }
 
-bool run_image(cpu::Engine& engine, const std::filesystem::path& path, const Arguments& arguments) {
+bool run_image(cpu::Engine& engine, cpu::Engine* other, const std::filesystem::path& path, const Arguments& arguments) {
   ThreadTimerService timers;
   guest_tests::RunOptions options;
   options.local_apics = chipset::local_apic_factory(timers);
   options.limit = arguments.limit;
   options.is_emulated_processor = arguments.is_emulated_processor;
   options.facilities = arguments.facilities;
+  options.other_engine = other;
   options.log = Log::to_standard_error();
   auto outcome = run_file(engine, path, options);
   const std::string name = path.stem().string();
@@ -97,7 +102,8 @@ bool run_image(cpu::Engine& engine, const std::filesystem::path& path, const Arg
     return false;
   }
   if (arguments.is_verbose || !outcome->has_passed) fmt::print("{}", outcome->text);
-  fmt::print("{} on {}: {}\n", name, engine.name(), outcome->has_passed ? "passed" : "FAILED: " + outcome->reason);
+  const std::string moves = other != nullptr ? fmt::format(" and {}, moved {} times", other->name(), outcome->moves) : "";
+  fmt::print("{} on {}{}: {}\n", name, engine.name(), moves, outcome->has_passed ? "passed" : "FAILED: " + outcome->reason);
   return outcome->has_passed;
 }
 
@@ -114,9 +120,13 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "{}\n", engine.error().text());
     return 2;
   }
+  std::unique_ptr<cpu::Engine> other;
+  if (arguments->moves) {
+    other = arguments->engine == "kvm" ? cpu::translator::create_engine() : cpu::kvm::create_engine();
+  }
   bool all_passed = true;
   for (const auto& path : arguments->images) {
-    all_passed = run_image(**engine, path, *arguments) && all_passed;
+    all_passed = run_image(**engine, other.get(), path, *arguments) && all_passed;
     std::fflush(stdout);
   }
   return all_passed ? 0 : 1;

@@ -6,4 +6,5 @@
   .long GUEST_MEMORY
   .long guest_start - GUEST_BASE_ADDRESS
   .long GUEST_FLAGS
+  .long 0
   .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,266 @@
+// A KVM that refuses: every system call of this engine goes through a fake kernel here (the linker wraps open and ioctl), which
+// answers as the real one does until a test makes it fail. What comes out must be a clear error, never a crash or an endless loop.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdarg>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <optional>
+
+#include "cpu/kvm/abi.h"
+#include "cpu/kvm/engine.h"
+
+namespace bygone::cpu::kvm {
+namespace {
+
+constexpr int kRunAreaSize = 3 * 4096;
+
+/// What the kernel answers. An entry in `errors` makes a request fail that often (-1: always) with that number.
+struct FakeKernel {
+  struct Failure {
+    int number = 0;
+    int times = -1;
+  };
+  int open_error = 0;
+  int missing_capability = -1;
+  std::map<unsigned long, Failure> errors;
+  std::function<int(kvm_run&)> run;  ///< KVM_RUN: 0 or an error number
+  kvm_run* area = nullptr;
+  std::map<unsigned long, int> calls;
+  std::uint32_t largest_slot = 0;
+};
+FakeKernel* kernel = nullptr;  // the test's that is running
+
+int fail_with(int number) {
+  errno = number;
+  return -1;
+}
+
+int new_descriptor(std::size_t bytes) {
+  const int descriptor = ::memfd_create("fake-kvm", MFD_CLOEXEC);
+  if (bytes != 0 && ::ftruncate(descriptor, static_cast<off_t>(bytes)) != 0) return fail_with(ENOMEM);
+  return descriptor;
+}
+
+int answer(unsigned long request, std::uintptr_t argument, int descriptor) {
+  ++kernel->calls[request];
+  if (const auto failure = kernel->errors.find(request); failure != kernel->errors.end() && failure->second.times != 0) {
+    if (failure->second.times > 0) --failure->second.times;
+    return fail_with(failure->second.number);
+  }
+  switch (request) {
+    case KVM_GET_API_VERSION: return 12;
+    case KVM_GET_VCPU_MMAP_SIZE: return kRunAreaSize;
+    case KVM_CHECK_EXTENSION: {
+      const int capability = static_cast<int>(argument);
+      if (capability == kernel->missing_capability) return 0;
+      return capability == KVM_CAP_HYPERV || capability == KVM_CAP_XSAVE2 ? 0 : 1;
+    }
+    case KVM_GET_SUPPORTED_CPUID: reinterpret_cast<kvm_cpuid2*>(argument)->nent = 0; return 0;
+    case KVM_CREATE_VM: return new_descriptor(0);
+    case KVM_CREATE_VCPU: return new_descriptor(kRunAreaSize);
+    case KVM_GET_TSC_KHZ: return 2'000'000;
+    case KVM_GET_MSRS:
+    case KVM_SET_MSRS: return static_cast<int>(reinterpret_cast<kvm_msrs*>(argument)->nmsrs);
+    case KVM_RUN: {
+      if (kernel->area == nullptr) {
+        kernel->area = static_cast<kvm_run*>(::mmap(nullptr, kRunAreaSize, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0));
+      }
+      if (kernel->area->immediate_exit != 0) return fail_with(EINTR);
+      const int number = kernel->run ? kernel->run(*kernel->area) : ENODEV;
+      return number == 0 ? 0 : fail_with(number);
+    }
+    default: return 0;
+  }
+}
+
+}  // namespace
+}  // namespace bygone::cpu::kvm
+
+// The linker sends open() and ioctl() of everything in this program here.
+extern "C" {
+int __real_open(const char* path, int flags, ...);
+int __wrap_open(const char* path, int flags, ...) {
+  using namespace bygone::cpu::kvm;
+  if (kernel == nullptr || std::strcmp(path, "/fake/kvm") != 0) {
+    va_list arguments;
+    va_start(arguments, flags);
+    const auto mode = va_arg(arguments, unsigned);
+    va_end(arguments);
+    return __real_open(path, flags, mode);
+  }
+  return kernel->open_error != 0 ? fail_with(kernel->open_error) : new_descriptor(0);
+}
+int __real_ioctl(int descriptor, unsigned long request, ...);
+int __wrap_ioctl(int descriptor, unsigned long request, ...) {
+  using namespace bygone::cpu::kvm;
+  va_list arguments;
+  va_start(arguments, request);
+  const auto argument = va_arg(arguments, std::uintptr_t);
+  va_end(arguments);
+  return kernel != nullptr ? answer(request, argument, descriptor) : __real_ioctl(descriptor, request, argument);
+}
+}
+
+namespace bygone::cpu::kvm {
+namespace {
+
+class KvmFaultsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    kernel = &kernel_;
+    ASSERT_TRUE(memory_.add_ram({0}, 1 << 20));
+    ASSERT_TRUE(memory_.add_ram({0x100000000}, 1 << 20));
+  }
+  void TearDown() override {
+    kernel = nullptr;
+    if (kernel_.area != nullptr) ::munmap(kernel_.area, kRunAreaSize);
+  }
+
+  [[nodiscard]] Result<std::unique_ptr<Partition>> create() {
+    PartitionOptions options;
+    options.memory = &memory_;
+    return engine_->create_partition(std::move(options));
+  }
+  /// One run() of a processor whose KVM_RUN does `run`.
+  void start(std::function<int(kvm_run&)> run) {
+    kernel_.run = std::move(run);
+    auto partition = create();
+    ASSERT_TRUE(partition) << partition.error().text();
+    partition_ = std::move(*partition);
+  }
+  [[nodiscard]] Result<Exit*> run_once() { return partition_->vcpu(VpIndex{0}).run(); }
+
+  FakeKernel kernel_;
+  memory::GuestMemory memory_;
+  std::unique_ptr<Engine> engine_ = create_engine({.device_path = "/fake/kvm"});
+  std::unique_ptr<Partition> partition_;
+};
+
+TEST_F(KvmFaultsTest, the_fake_kernel_makes_a_partition) {
+  start([](kvm_run& area) {
+    area.exit_reason = KVM_EXIT_HLT;
+    return 0;
+  });
+  const auto exit = run_once();
+  ASSERT_TRUE(exit);
+  EXPECT_TRUE(std::holds_alternative<HaltExit>(**exit));
+}
+
+TEST_F(KvmFaultsTest, a_device_that_is_closed_to_us_says_how_to_get_in) {
+  kernel_.open_error = EACCES;
+  const EngineStatus status = engine_->probe();
+  EXPECT_FALSE(status.is_usable);
+  EXPECT_NE(status.reason.find("/fake/kvm"), std::string::npos);
+  EXPECT_NE(status.hint.find("usermod -aG kvm"), std::string::npos);
+  EXPECT_EQ(create().error().code, ErrorCode::kPermissionDenied);
+}
+
+TEST_F(KvmFaultsTest, a_device_without_a_driver_says_so) {
+  for (const int number : {ENODEV, ENXIO}) {
+    kernel_.open_error = number;
+    const EngineStatus status = engine_->probe();
+    EXPECT_FALSE(status.is_usable);
+    EXPECT_NE(status.hint.find("kvm_amd"), std::string::npos) << number;
+  }
+}
+
+TEST_F(KvmFaultsTest, a_missing_capability_is_named) {
+  kernel_.missing_capability = KVM_CAP_X86_MSR_FILTER;
+  const EngineStatus status = engine_->probe();
+  EXPECT_FALSE(status.is_usable);
+  EXPECT_NE(status.reason.find("KVM_CAP_X86_MSR_FILTER"), std::string::npos) << status.reason;
+  EXPECT_EQ(create().error().code, ErrorCode::kUnsupported);
+}
+
+TEST_F(KvmFaultsTest, a_refused_memory_slot_says_which_one) {
+  kernel_.errors[KVM_SET_USER_MEMORY_REGION] = {ENOMEM};
+  const auto refused = create();
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().text().find("1 MiB of RAM at 0x0"), std::string::npos) << refused.error().text();
+}
+
+// Whatever the kernel refuses on the way, it is an error that names the request.
+TEST_F(KvmFaultsTest, each_refusal_while_creating_is_an_error_with_its_name) {
+  const std::pair<unsigned long, const char*> requests[] = {
+      {KVM_CREATE_VM, "KVM_CREATE_VM"},           {KVM_SET_TSS_ADDR, "KVM_SET_TSS_ADDR"},
+      {KVM_ENABLE_CAP, "KVM_CAP_SPLIT_IRQCHIP"},  {KVM_X86_SET_MSR_FILTER, "KVM_X86_SET_MSR_FILTER"},
+      {KVM_CREATE_VCPU, "KVM_CREATE_VCPU"},       {KVM_SET_CPUID2, "KVM_SET_CPUID2"},
+      {KVM_SET_SREGS, "KVM_SET_SREGS"},           {KVM_SET_REGS, "KVM_SET_REGS"},
+      {KVM_SET_XSAVE, "KVM_SET_XSAVE"},           {KVM_SET_LAPIC, "KVM_SET_LAPIC"},
+      {KVM_SET_VCPU_EVENTS, "KVM_SET_VCPU_EVENTS"}, {KVM_SET_MP_STATE, "KVM_SET_MP_STATE"},
+      {KVM_GET_TSC_KHZ, "KVM_GET_TSC_KHZ"}};
+  for (const auto& [request, name] : requests) {
+    kernel_.errors = {{request, {EINVAL}}};
+    const auto refused = create();
+    ASSERT_FALSE(refused) << name;
+    EXPECT_NE(refused.error().text().find(name), std::string::npos) << refused.error().text();
+  }
+}
+
+TEST_F(KvmFaultsTest, a_storm_of_signals_delays_calls_but_does_not_fail_them) {
+  kernel_.errors[KVM_CREATE_VM] = {EINTR, 1000};
+  kernel_.errors[KVM_SET_USER_MEMORY_REGION] = {EINTR, 1000};
+  EXPECT_TRUE(create());
+  EXPECT_GE(kernel_.calls[KVM_CREATE_VM], 1001);
+}
+
+TEST_F(KvmFaultsTest, each_interrupted_run_comes_back_to_the_caller_who_may_stop) {
+  start([](kvm_run&) { return EINTR; });
+  for (int i = 0; i < 1000; ++i) {
+    const auto exit = run_once();
+    ASSERT_TRUE(exit);
+    ASSERT_TRUE(std::holds_alternative<InterruptedExit>(**exit));
+  }
+}
+
+TEST_F(KvmFaultsTest, kvm_that_goes_away_at_work_is_an_error_of_that_processor) {
+  for (const int number : {ENODEV, EIO, EFAULT, ENOMEM, EBADF}) {
+    start([number](kvm_run&) { return number; });
+    const auto exit = run_once();
+    ASSERT_FALSE(exit) << number;
+    EXPECT_NE(exit.error().text().find("processor 0"), std::string::npos);
+    EXPECT_NE(exit.error().text().find("KVM_RUN"), std::string::npos);
+    kernel_.area = nullptr;
+  }
+}
+
+TEST_F(KvmFaultsTest, exits_that_nobody_knows_end_with_a_dump) {
+  for (const int number : {KVM_EXIT_FAIL_ENTRY, KVM_EXIT_INTERNAL_ERROR, 0, 9999}) {
+    const auto reason = static_cast<std::uint32_t>(number);
+    start([reason](kvm_run& area) {
+      area.exit_reason = reason;
+      return 0;
+    });
+    const auto exit = run_once();
+    ASSERT_TRUE(exit);
+    const auto* broken = std::get_if<UnrecoverableExit>(*exit);
+    ASSERT_NE(broken, nullptr) << reason;
+    EXPECT_NE(broken->dump.find("rip="), std::string::npos) << broken->dump;
+    kernel_.area = nullptr;
+  }
+}
+
+TEST_F(KvmFaultsTest, a_kick_at_any_moment_ends_the_run) {
+  start([](kvm_run&) { return EINTR; });
+  partition_->vcpu(VpIndex{0}).kick();
+  const auto exit = run_once();
+  ASSERT_TRUE(exit);
+  EXPECT_TRUE(std::holds_alternative<InterruptedExit>(**exit));
+}
+
+TEST_F(KvmFaultsTest, a_refused_dirty_log_is_an_error) {
+  start([](kvm_run&) { return EINTR; });
+  kernel_.errors[KVM_GET_DIRTY_LOG] = {ENOENT};
+  memory::PageSet pages(memory_);
+  EXPECT_FALSE(partition_->take_dirty_pages(pages));
+  kernel_.errors[KVM_SET_USER_MEMORY_REGION] = {ENOMEM};
+  EXPECT_FALSE(partition_->start_dirty_log());
+}
+
+}  // namespace
+}  // namespace bygone::cpu::kvm
