@@ -46,10 +46,10 @@ enum class StepResult : std::uint8_t {
 struct Shared {
   const PhysicalMemory* physical = nullptr;
   CodePages* code_pages = nullptr;
-  DirtyPages* dirty_pages = nullptr;  ///< may be null
   const CpuidTable* cpuid = nullptr;
   LocalApicSet* apics = nullptr;
   std::uint64_t tsc_frequency = 0;
+  DirtyPages* dirty_pages = nullptr;  ///< may be null
 };
 
 class Core {

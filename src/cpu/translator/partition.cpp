@@ -21,7 +21,7 @@ SoftwarePartition::SoftwarePartition(PartitionOptions options, std::uint64_t tsc
   set_processor_count(options_.cpuid, options_.vcpu_count);
   if (options_.local_apics) apics_ = options_.local_apics(*this, options_.vcpu_count);
   translator_ = create_tier1_factory(code_pages_, options_.code_cache_bytes / options_.vcpu_count, options_.log);
-  const Shared shared{&physical_, &code_pages_, &dirty_pages_, &options_.cpuid, apics_.get(), tsc_frequency_};
+  const Shared shared{&physical_, &code_pages_, &options_.cpuid, apics_.get(), tsc_frequency_, &dirty_pages_};
   for (std::uint32_t i = 0; i < options_.vcpu_count; ++i) {
     vcpus_.push_back(std::make_unique<SoftwareVcpu>(VpIndex{i}, shared));
     code_pages_.add_processor(vcpus_.back()->core().block());
