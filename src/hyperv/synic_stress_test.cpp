@@ -32,6 +32,9 @@ class CountingPartition final : public cpu::Partition {
   [[nodiscard]] std::uint64_t guest_tsc() const override { return 0; }
   [[nodiscard]] std::vector<std::byte> hypercall_code() const override { return {}; }
   void flush_tlbs(std::span<const VpIndex>) override {}
+  [[nodiscard]] Result<void> start_dirty_log() override { return {}; }
+  void stop_dirty_log() override {}
+  [[nodiscard]] Result<void> take_dirty_pages(memory::PageSet&) override { return {}; }
   [[nodiscard]] std::string inspect() const override { return "{}"; }
   std::atomic<std::uint64_t> interrupts = 0;
 };
