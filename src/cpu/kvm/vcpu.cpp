@@ -15,6 +15,7 @@
 #include "cpu/kvm/kick_signal.h"
 #include "cpu/kvm/msr_access.h"
 #include "cpu/kvm/partition.h"
+#include "cpu/state_text.h"
 
 namespace bygone::cpu::kvm {
 namespace {
@@ -361,12 +362,7 @@ Result<void> KvmVcpu::complete_pending() {
 void KvmVcpu::make_unrecoverable(std::string_view what) {
   std::string dump = fmt::format("processor {}: {}\n", index_.value, what);
   if (auto general = general_registers()) {
-    constexpr std::array kNames{"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
-    for (std::size_t i = 0; i < kNames.size(); ++i) {
-      dump += fmt::format("{}={:016x}{}", kNames[i], general->gpr[i], i % 4 == 3 ? '\n' : ' ');
-    }
-    dump += fmt::format("rip={:016x} rflags={:08x}\n", general->rip, general->rflags);
+    dump += to_text(*general);
     if (auto place = translate(general->rip); place && place->has_value()) {
       std::array<std::uint8_t, 15> code = {};
       if (partition_.options().memory->read(**place, std::as_writable_bytes(std::span(code)))) {
@@ -374,12 +370,7 @@ void KvmVcpu::make_unrecoverable(std::string_view what) {
       }
     }
   }
-  if (auto system = system_registers()) {
-    const Segment& cs = system->segments[static_cast<std::size_t>(SegmentName::kCs)];
-    dump += fmt::format("cs={:04x} base={:x} attributes={:x} cr0={:x} cr2={:x} cr3={:x} cr4={:x} efer={:x}\n",
-                        cs.selector, cs.base, cs.attributes, system->cr0, system->cr2, system->cr3, system->cr4,
-                        system->efer);
-  }
+  if (auto system = system_registers()) dump += to_text(*system);
   exit_ = UnrecoverableExit{std::move(dump)};
 }
 

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "cpu/reset_state.h"
+#include "cpu/state_text.h"
 #include "cpu/translator/cpuid_model.h"
 #include "cpu/translator/msr_index.h"
 #include "cpu/translator/tier1_creation.h"
@@ -136,6 +137,10 @@ Result<Exit*> SoftwareVcpu::run() {
     core_.deliver_fault();
   }
   core_.run_until_exit();
+  if (auto* broken = std::get_if<UnrecoverableExit>(&core_.exit())) {
+    if (auto general = general_registers()) broken->dump += '\n' + to_text(*general);
+    if (auto system = system_registers()) broken->dump += to_text(*system);
+  }
   return &core_.exit();
 }
 

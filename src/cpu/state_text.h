@@ -1,0 +1,14 @@
+// A processor's registers as lines of text, for the dumps that go into the log.
+// Threading: plain functions.
+#pragma once
+
+#include <string>
+
+#include "cpu/state.h"
+
+namespace bygone::cpu {
+
+[[nodiscard]] std::string to_text(const GeneralRegisters& registers);
+[[nodiscard]] std::string to_text(const SystemRegisters& registers);
+
+}  // namespace bygone::cpu
