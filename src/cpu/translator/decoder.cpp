@@ -330,6 +330,16 @@ Decoded from_instruction(const ZydisDecodedInstruction& instruction, const Zydis
   return decoded;
 }
 
+/// The index of a gather is a vector register; how many elements there are depends on the vectors' length.
+void take_gather(Decoded& decoded, const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands) {
+  for (unsigned i = 0; i < instruction.operand_count; ++i) {
+    if (operands[i].type != ZYDIS_OPERAND_TYPE_MEMORY) continue;
+    decoded.condition = static_cast<std::uint8_t>(ZydisRegisterGetId(operands[i].mem.index));
+    decoded.scale = operands[i].mem.scale;
+    decoded.memory_size = static_cast<std::uint16_t>(instruction.avx.vector_length / 8);
+  }
+}
+
 }  // namespace
 
 DecodeStatus decode_instruction(std::span<const std::uint8_t> bytes, std::uint32_t width, bool real_mode, Thunks& thunks, Decoded& decoded) {
@@ -358,6 +368,11 @@ DecodeStatus decode_instruction(std::span<const std::uint8_t> bytes, std::uint32
   // MOVSD and CMPSD are also the names of SSE2 instructions.
   const bool other_of_the_name =
       (instruction.mnemonic == ZYDIS_MNEMONIC_MOVSD || instruction.mnemonic == ZYDIS_MNEMONIC_CMPSD) && !is_string(instruction);
+  if (instruction.meta.category == ZYDIS_CATEGORY_AVX2GATHER) take_gather(decoded, instruction, operands.data());
+  if (instruction.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) {
+    decoded.handler = raise_undefined;
+    return DecodeStatus::kDone;
+  }
   if (const Handler handler = handler_table()[instruction.mnemonic]; handler != nullptr && !other_of_the_name) {
     // Bit strings in memory whose offset is a register walk; every other form runs natively.
     decoded.handler = handler;

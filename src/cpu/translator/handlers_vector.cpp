@@ -1,4 +1,6 @@
 // Extended state as a whole: FXSAVE, the XSAVE family, MXCSR, and the vector instructions that do not run natively.
+#include <algorithm>
+
 #include "cpu/translator/handlers.h"
 #include "cpu/translator/xsave.h"
 
@@ -183,7 +185,7 @@ void wait_fpu(Core& core, const Decoded&) {
 /// MASKMOVDQU and MASKMOVQ: bytes whose mask is clear are neither read nor written.
 void masked_move(Core& core, const Decoded& decoded) {
   const bool is_mmx = decoded.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ;
-  if (is_mmx) need_fpu(core); else need_sse(core);
+  if (is_mmx) need_fpu(core); else if (decoded.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU) need_avx(core); else need_sse(core);
   const unsigned count = is_mmx ? 8 : 16;
   const VectorState& state = core.block().vector;
   const std::uint8_t* source = is_mmx ? state.x87.data() + 32 + 16 * decoded.reg : state.zmm[decoded.reg].data();
@@ -226,7 +228,60 @@ void masked_elements(Core& core, const Decoded& decoded) {
   }
 }
 
+struct GatherForm {
+  unsigned index = 4, element = 4;  ///< bytes
+};
+
+GatherForm gather_form(std::uint16_t mnemonic) {
+  switch (mnemonic) {
+    case ZYDIS_MNEMONIC_VGATHERDPD: case ZYDIS_MNEMONIC_VPGATHERDQ: return {4, 8};
+    case ZYDIS_MNEMONIC_VGATHERQPS: case ZYDIS_MNEMONIC_VPGATHERQD: return {8, 4};
+    case ZYDIS_MNEMONIC_VGATHERQPD: case ZYDIS_MNEMONIC_VPGATHERQQ: return {8, 8};
+    default: return {4, 4};
+  }
+}
+
+/// AVX2 gathers: elements whose mask's top bit is set are loaded, and their mask cleared; a fault keeps what came before it.
+void gather(Core& core, const Decoded& decoded) {
+  need_avx(core);
+  const unsigned index_register = decoded.condition;
+  if (decoded.reg == decoded.rm || decoded.reg == index_register || decoded.rm == index_register) core.raise_ud();
+  const GatherForm form = gather_form(decoded.mnemonic);
+  const unsigned count = decoded.memory_size / std::max(form.index, form.element);
+  VectorState& state = core.block().vector;
+  const std::array<std::uint8_t, 64> indexes = state.zmm[index_register];
+  std::array<std::uint8_t, 64> result = state.zmm[decoded.reg];
+  std::array<std::uint8_t, 64> mask = state.zmm[decoded.rm];
+  const std::uint64_t place = core.effective_offset(decoded);
+  try {
+    for (unsigned i = 0; i < count; ++i) {
+      std::uint8_t* own_mask = mask.data() + std::size_t{i} * form.element;
+      if ((own_mask[form.element - 1] & 0x80) != 0) {
+        std::int64_t index = 0;
+        std::memcpy(&index, indexes.data() + std::size_t{i} * form.index, form.index);
+        if (form.index == 4) index = static_cast<std::int32_t>(index);
+        std::uint64_t offset = place + static_cast<std::uint64_t>(index) * decoded.scale;
+        if (decoded.address_size == 4) offset &= 0xFFFF'FFFF;
+        const std::uint64_t value = core.read_sized(core.linear_address(decoded.segment, offset, form.element, Access::kRead),
+                                                    static_cast<std::uint8_t>(form.element));
+        std::memcpy(result.data() + std::size_t{i} * form.element, &value, form.element);
+      }
+      std::memset(own_mask, 0, form.element);
+    }
+  } catch (const GuestFault&) {
+    state.zmm[decoded.reg] = result;
+    state.zmm[decoded.rm] = mask;
+    throw;
+  }
+  std::memset(result.data() + std::size_t{count} * form.element, 0, 64 - std::size_t{count} * form.element);
+  state.zmm[decoded.reg] = result;
+  state.zmm[decoded.rm] = {};
+}
+
 constexpr HandlerEntry kHandlers[] = {
+    {ZYDIS_MNEMONIC_VGATHERDPS, gather},     {ZYDIS_MNEMONIC_VGATHERDPD, gather},    {ZYDIS_MNEMONIC_VGATHERQPS, gather},
+    {ZYDIS_MNEMONIC_VGATHERQPD, gather},     {ZYDIS_MNEMONIC_VPGATHERDD, gather},    {ZYDIS_MNEMONIC_VPGATHERDQ, gather},
+    {ZYDIS_MNEMONIC_VPGATHERQD, gather},     {ZYDIS_MNEMONIC_VPGATHERQQ, gather},
     {ZYDIS_MNEMONIC_FXSAVE, save_fx},        {ZYDIS_MNEMONIC_FXSAVE64, save_fx},     {ZYDIS_MNEMONIC_FXRSTOR, restore_fx},
     {ZYDIS_MNEMONIC_FXRSTOR64, restore_fx},  {ZYDIS_MNEMONIC_XSAVE, save_x},         {ZYDIS_MNEMONIC_XSAVE64, save_x},
     {ZYDIS_MNEMONIC_XSAVEOPT, save_x},       {ZYDIS_MNEMONIC_XSAVEOPT64, save_x},    {ZYDIS_MNEMONIC_XSAVEC, save_x},
@@ -234,7 +289,7 @@ constexpr HandlerEntry kHandlers[] = {
     {ZYDIS_MNEMONIC_XGETBV, get_control},    {ZYDIS_MNEMONIC_XSETBV, set_control},   {ZYDIS_MNEMONIC_LDMXCSR, load_mxcsr},
     {ZYDIS_MNEMONIC_VLDMXCSR, load_mxcsr},   {ZYDIS_MNEMONIC_STMXCSR, store_mxcsr},  {ZYDIS_MNEMONIC_VSTMXCSR, store_mxcsr},
     {ZYDIS_MNEMONIC_VZEROUPPER, zero_upper}, {ZYDIS_MNEMONIC_VZEROALL, zero_upper},  {ZYDIS_MNEMONIC_FWAIT, wait_fpu},
-    {ZYDIS_MNEMONIC_MASKMOVDQU, masked_move}, {ZYDIS_MNEMONIC_MASKMOVQ, masked_move},
+    {ZYDIS_MNEMONIC_MASKMOVDQU, masked_move}, {ZYDIS_MNEMONIC_MASKMOVQ, masked_move}, {ZYDIS_MNEMONIC_VMASKMOVDQU, masked_move},
     {ZYDIS_MNEMONIC_VMASKMOVPS, masked_elements}, {ZYDIS_MNEMONIC_VMASKMOVPD, masked_elements},
     {ZYDIS_MNEMONIC_VPMASKMOVD, masked_elements}, {ZYDIS_MNEMONIC_VPMASKMOVQ, masked_elements},
 };

@@ -4,11 +4,14 @@
 #pragma once
 
 #include <asm/ldt.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <xbyak/xbyak.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -76,6 +79,34 @@ class NativeRunner {
     constexpr int kWrite = 0x11;
     if (::syscall(SYS_modify_ldt, kWrite, &description, sizeof description) != 0) throw std::runtime_error("modify_ldt");
     frame_->data_selector = 1U << 3 | 7;
+  }
+
+  /// The signal that the code ends with, or 0. The state is lost then.
+  int run_to_signal(std::span<const std::uint8_t> bytes) {
+    constexpr std::array kSignals = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+    static thread_local sigjmp_buf place;
+    std::array<struct sigaction, kSignals.size()> before = {};
+    struct sigaction action = {};
+    action.sa_handler = [](int signal) { siglongjmp(place, signal); };
+    action.sa_flags = SA_ONSTACK;
+    std::array<std::uint8_t, 32768> stack;
+    stack_t own = {};
+    stack_t old = {};
+    own.ss_sp = stack.data();
+    own.ss_size = stack.size();
+    ::sigaltstack(&own, &old);
+    for (std::size_t i = 0; i < kSignals.size(); ++i) ::sigaction(kSignals[i], &action, &before[i]);
+    const int signal = sigsetjmp(place, 1);
+    if (signal == 0) {
+      run(bytes);
+    } else {
+      asm volatile("fninit; cld");
+      const std::uint32_t mxcsr = 0x1F80;
+      asm volatile("ldmxcsr %0" : : "m"(mxcsr));
+    }
+    for (std::size_t i = 0; i < kSignals.size(); ++i) ::sigaction(kSignals[i], &before[i], nullptr);
+    ::sigaltstack(&old, nullptr);
+    return signal;
   }
 
   void run(std::span<const std::uint8_t> bytes) {

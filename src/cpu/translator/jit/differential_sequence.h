@@ -28,6 +28,7 @@ struct Sequence {
   std::vector<std::uint32_t> ends;
   std::vector<std::uint32_t> unclear;  ///< flags without a meaning behind each instruction
   std::string text;
+  std::vector<bool> hidden;            ///< instructions that the guest's CPUID does not offer
   bool repeats = false;                ///< the first instruction counts in (r)cx
   int gather_index = -1;               ///< the first instruction gathers by this vector register
 
@@ -68,6 +69,7 @@ class SequenceMaker {
       to.code.insert(to.code.end(), bytes.begin(), bytes.begin() + in_.zydis.length);
       to.ends.push_back(static_cast<std::uint32_t>(to.code.size()));
       to.unclear.push_back((undefined & ~in_.flags_written) | flags_undefined());
+      to.hidden.push_back(is_hidden());
       to.text += fmt::format("{:02x} ({})\n", fmt::join(std::span(in_.bytes).first(in_.zydis.length), " "),
                              ZydisMnemonicGetString(in_.zydis.mnemonic));
       to.repeats |= repeats;
@@ -82,6 +84,15 @@ class SequenceMaker {
   }
   [[nodiscard]] std::uint32_t flags_undefined() const {
     return in_.zydis.cpu_flags == nullptr ? 0 : in_.zydis.cpu_flags->undefined & kArithmeticFlags;
+  }
+  [[nodiscard]] bool is_hidden() const {
+    if (in_.zydis.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX || in_.zydis.meta.isa_ext == ZYDIS_ISA_EXT_AVX512VEX) return true;
+    switch (in_.zydis.meta.isa_set) {
+      case ZYDIS_ISA_SET_SHA: case ZYDIS_ISA_SET_GFNI: case ZYDIS_ISA_SET_AVX_GFNI: case ZYDIS_ISA_SET_VAES:
+      case ZYDIS_ISA_SET_VPCLMULQDQ: case ZYDIS_ISA_SET_AVX_VNNI: case ZYDIS_ISA_SET_RTM: case ZYDIS_ISA_SET_PREFETCHWT1:
+        return true;
+      default: return false;
+    }
   }
   [[nodiscard]] const ZydisDecodedOperand* memory() const {
     for (std::uint8_t i = 0; i < in_.zydis.operand_count; ++i) {

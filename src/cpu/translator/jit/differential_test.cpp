@@ -139,14 +139,29 @@ class Comparison {
       ++completed_;
       flags_mask = kArithmeticFlags & ~sequence.unclear_at(stopped);
     }
-    std::memcpy(native_.data(), data_.data(), kNativeDataBytes);
-    native_.frame().vector = state_.vector;
-    std::memcpy(native_.frame().gpr, state_.gpr, sizeof state_.gpr);
-    native_.frame().rflags = state_.rflags;
+    set_native();
     if (stopped > sequence.code.size()) return;
     native_.run(std::span(sequence.code).first(stopped));
     compare("interpreter", interpreter_, sequence, kArithmeticFlags & ~sequence.unclear_at(stopped));
     compare("translator", both_, sequence, flags_mask);
+    if (stopped < sequence.code.size()) expect_native_fault(sequence, stopped);
+  }
+
+  /// The host takes a fault at the same instruction, and of the same kind.
+  void expect_native_fault(const Sequence& sequence, std::uint64_t stopped) {
+    std::size_t at = 0;
+    while (at < sequence.ends.size() && sequence.ends[at] <= stopped) ++at;
+    if (at == sequence.ends.size() || sequence.hidden[at]) return;
+    set_native();
+    const int signal = native_.run_to_signal(std::span(sequence.code).first(sequence.ends[at]));
+    EXPECT_NE(signal, 0) << "instruction " << at << " faults only in the guest\n" << sequence.text;
+  }
+
+  void set_native() {
+    std::memcpy(native_.data(), data_.data(), kNativeDataBytes);
+    native_.frame().vector = state_.vector;
+    std::memcpy(native_.frame().gpr, state_.gpr, sizeof state_.gpr);
+    native_.frame().rflags = state_.rflags;
   }
 
   void make_state(SequenceMaker& maker, const Sequence& sequence) {

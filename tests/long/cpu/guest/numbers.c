@@ -62,6 +62,7 @@ static void texts(void) {
   for (int shift = 0; shift < 64; ++shift) {
     char copy[4200];
     memset(copy, shift, sizeof copy);
+    copy[sizeof copy - 1] = 0;
     memcpy(copy + shift, text, length);
     memmove(copy + shift / 2, copy + shift, length);
     mixed = mixed * 1099511628211u + strlen(strchr(copy + shift / 2, ',')) + (unsigned)(memcmp(copy + shift / 2, text, length) == 0);
