@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <cstring>
 #include <initializer_list>
 
 #include "cpu/entry_state.h"
@@ -155,6 +156,78 @@ TEST_F(CoreTest, saved_state_restores_everything_it_names) {
   EXPECT_EQ(block().msrs.lstar, 0xFFFF'8000'0000'1000U);
   EXPECT_EQ(block().vector.zmm[3][17], 0x5A);
   EXPECT_EQ(block().rip, kCode);
+}
+
+TEST_F(CoreTest, rex_w_prevails_over_the_operand_size_prefix_of_push) {
+  put({0x66, 0x48, 0x6A, 0xED});  // push -19, eight bytes
+  step();
+  EXPECT_EQ(block().gpr[4], kStack - 8);
+}
+
+TEST_F(CoreTest, exchange_of_eax_with_itself_clears_the_upper_half) {
+  put({0x87, 0xC0});
+  block().gpr[0] = 0x1'2345'6789;
+  step();
+  EXPECT_EQ(block().gpr[0], 0x2345'6789U);
+}
+
+/// With SSE, and AVX where the host has it.
+class CoreVectorTest : public CoreTest {
+ protected:
+  CoreVectorTest() {
+    block().cr4 |= cr4::kOsfxsr | cr4::kOsxmmexcpt;
+    if (__builtin_cpu_supports("avx2") != 0) {
+      block().cr4 |= cr4::kOsxsave;
+      block().xcr0 = 7;
+    }
+    mmu::update_mode(block());
+  }
+  template <typename T>
+  void set_elements(unsigned number, std::initializer_list<T> values) {
+    std::memcpy(block().vector.zmm[number].data(), values.begin(), values.size() * sizeof(T));
+  }
+  std::uint32_t element(unsigned number, unsigned index) {
+    std::uint32_t value = 0;
+    std::memcpy(&value, block().vector.zmm[number].data() + 4 * std::size_t{index}, 4);
+    return value;
+  }
+};
+
+TEST_F(CoreVectorTest, conversion_from_memory_to_a_general_register_notes_that_it_was_inexact) {
+  put({0xF2, 0x0F, 0x2C, 0x03});  // cvttsd2si eax, [rbx]
+  block().gpr[3] = kData;
+  EXPECT_TRUE(memory_.write_object<double>({kData}, 2.5));
+  step();
+  EXPECT_EQ(block().gpr[0], 2U);
+  EXPECT_EQ(block().vector.mxcsr, 0x1FA0U);
+}
+
+TEST_F(CoreVectorTest, gather_loads_the_elements_that_its_mask_names_and_clears_the_mask) {
+  if ((block().mode & kModeAvx) == 0) GTEST_SKIP() << "this host has no AVX2";
+  put({0xC4, 0xE2, 0x69, 0x90, 0x04, 0x8B});  // vpgatherdd xmm0, [rbx + xmm1 * 4], xmm2
+  block().gpr[3] = kData;
+  for (std::uint32_t i = 0; i < 8; ++i) EXPECT_TRUE(memory_.write_object<std::uint32_t>({kData + 4 * i}, 100 + i));
+  set_elements<std::uint32_t>(0, {7, 7, 7, 7, 7, 7, 7, 7});
+  set_elements<std::uint32_t>(1, {3, 1, 0, 5});
+  set_elements<std::uint32_t>(2, {0x8000'0000, 0, 0x8000'0000, 0xFFFF'FFFF});
+  step();
+  EXPECT_EQ(element(0, 0), 103U);
+  EXPECT_EQ(element(0, 1), 7U);
+  EXPECT_EQ(element(0, 2), 100U);
+  EXPECT_EQ(element(0, 3), 105U);
+  EXPECT_EQ(element(0, 4), 0U);  // behind a 128-bit vector
+  for (unsigned i = 0; i < 4; ++i) EXPECT_EQ(element(2, i), 0U);
+}
+
+TEST_F(CoreVectorTest, vex_form_of_the_masked_byte_store_exists) {
+  if ((block().mode & kModeAvx) == 0) GTEST_SKIP() << "this host has no AVX2";
+  put({0xC5, 0xF9, 0xF7, 0xC1});  // vmaskmovdqu xmm0, xmm1
+  block().gpr[7] = kData;
+  EXPECT_TRUE(memory_.write_object<std::uint16_t>({kData}, 0x1111));
+  set_elements<std::uint8_t>(0, {0xAA, 0xBB});
+  set_elements<std::uint8_t>(1, {0x00, 0x80});
+  step();
+  EXPECT_EQ(memory_.read_object<std::uint16_t>({kData}).value_or(0), 0xBB11);
 }
 
 }  // namespace

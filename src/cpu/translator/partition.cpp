@@ -112,6 +112,18 @@ void SoftwarePartition::host_wrote(memory::Gpa address, std::uint64_t length) {
   }
 }
 
+namespace {
+
+std::string exits_text(const SoftwareVcpu::ExitCounts& counts) {
+  constexpr std::array<std::string_view, std::variant_size_v<Exit>> kNames = {
+      "interrupted", "port", "mmio", "msr", "hypercall", "io_apic_eoi", "halt", "shutdown", "debug", "unrecoverable"};
+  std::string text;
+  for (std::size_t i = 0; i < counts.size(); ++i) text += fmt::format("{}\"{}\":{}", i == 0 ? "" : ",", kNames[i], counts[i]);
+  return text;
+}
+
+}  // namespace
+
 std::string SoftwarePartition::inspect() const {
   std::string text = "{\"processors\":[";
   for (std::size_t i = 0; i < vcpus_.size(); ++i) {
@@ -120,6 +132,7 @@ std::string SoftwarePartition::inspect() const {
     if (i != 0) text += ',';
     text += fmt::format("{{\"instructions\":{},\"tlb_fills\":{},\"tlb_flushes\":{},\"thunks\":{}", block.instructions, block.tlb.fills,
                         block.tlb.flushes, core.thunks().size());
+    text += fmt::format(",\"cycles\":{},\"exits\":{{{}}}", vcpus_[i]->cycles(), exits_text(vcpus_[i]->exits()));
     if (core.tier1() != nullptr) text += fmt::format(",\"translator\":{{{}}}", core.tier1()->inspect());
     text += '}';
   }
@@ -136,7 +149,10 @@ Result<Exit*> SoftwareVcpu::run() {
     injected_.reset();
     core_.deliver_fault();
   }
+  const std::uint64_t start = __rdtsc();
   core_.run_until_exit();
+  cycles_ += __rdtsc() - start;
+  ++exits_[core_.exit().index()];
   if (auto* broken = std::get_if<UnrecoverableExit>(&core_.exit())) {
     if (auto general = general_registers()) broken->dump += '\n' + to_text(*general);
     if (auto system = system_registers()) broken->dump += to_text(*system);

@@ -1,6 +1,7 @@
 // The software engine's partition and processors. Threading: as cpu/partition.h and cpu/vcpu.h say.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <memory>
 #include <thread>
@@ -35,6 +36,10 @@ class SoftwareVcpu final : public Vcpu {
 
   [[nodiscard]] Core& core() { return core_; }
   [[nodiscard]] const Core& core() const { return core_; }
+  /// For inspect(): how often run() ended how, by Exit's index, and the time spent in it, halts among it.
+  using ExitCounts = std::array<std::uint64_t, std::variant_size_v<Exit>>;
+  [[nodiscard]] const ExitCounts& exits() const { return exits_; }
+  [[nodiscard]] std::uint64_t cycles() const { return cycles_; }
   [[nodiscard]] bool runs_on_this_thread() const { return thread_.load() == std::this_thread::get_id(); }
 
  private:
@@ -43,6 +48,8 @@ class SoftwareVcpu final : public Vcpu {
   Core core_;
   std::atomic<std::thread::id> thread_;
   std::optional<FaultInfo> injected_;
+  ExitCounts exits_ = {};
+  std::uint64_t cycles_ = 0;
 };
 
 class SoftwarePartition final : public Partition, private LocalApicHost, private memory::GuestMemory::WriteObserver {

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 
 #include "cpu/state.h"
 #include "cpu/translator/mmu_types.h"
@@ -103,6 +104,10 @@ struct FaultInfo {
 };
 
 struct alignas(4096) VcpuBlock {
+  /// Blocks are below 2 GiB, where translated code reaches the TLB by a 32-bit displacement.
+  [[nodiscard]] static void* operator new(std::size_t bytes, std::align_val_t alignment);
+  static void operator delete(void* place, std::size_t bytes, std::align_val_t alignment);
+
   // First cache lines: what translated code touches all the time (8-bit displacements where possible).
   std::array<std::uint64_t, 16> gpr = {};  ///< by Gpr
   std::uint64_t rip = 0;

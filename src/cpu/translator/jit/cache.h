@@ -47,7 +47,7 @@ struct Mark {
 
 /// A memory access that may miss.
 struct Site {
-  std::uint32_t tag = 0;         ///< displacement of the entry's tag in the block
+  std::uint32_t tag = 0;         ///< displacement of the entry's tag from the address bits in r11
   std::uint32_t access = 0;      ///< code offset behind it, r11 = host page, r10 = offset in it
   std::uint64_t rip = 0;
   std::uint8_t size = 0;
@@ -89,7 +89,8 @@ struct CacheStatistics {
 
 class Cache {
  public:
-  [[nodiscard]] static Result<std::unique_ptr<Cache>> create(std::size_t code_bytes);
+  /// For the processor whose TLB is at `tlb`, below 2 GiB.
+  [[nodiscard]] static Result<std::unique_ptr<Cache>> create(const Tlb& tlb, std::size_t code_bytes);
   ~Cache();
   Cache(const Cache&) = delete;
   Cache& operator=(const Cache&) = delete;
@@ -124,6 +125,7 @@ class Cache {
     return static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(page_slots_ + (context * 2 + (write ? 1 : 0)) * kPageSlots + slot));
   }
   void clear_page_slots();
+  [[nodiscard]] std::uint32_t tlb_address() const { return tlb_address_; }
 
   /// Forgets every block. Never while guest code runs.
   void flush();
@@ -155,6 +157,7 @@ class Cache {
   std::unique_ptr<LowMemory> low_;
   Thunks thunks_;
   std::uint32_t code_used_ = 0;
+  std::uint32_t tlb_address_ = 0;
 
   // Arrays in one anonymous mapping that is taken page by page.
   std::uint8_t* arrays_ = nullptr;

@@ -28,8 +28,11 @@ class Carver {
 
 }  // namespace
 
-Result<std::unique_ptr<Cache>> Cache::create(std::size_t code_bytes) {
+Result<std::unique_ptr<Cache>> Cache::create(const Tlb& tlb, std::size_t code_bytes) {
   auto cache = std::unique_ptr<Cache>(new Cache);
+  const auto tlb_address = reinterpret_cast<std::uint64_t>(&tlb);
+  if (tlb_address + sizeof tlb > 0x7FFF'FFFF) return fail(ErrorCode::kInternal, "the processor's TLB is not below 2 GiB");
+  cache->tlb_address_ = static_cast<std::uint32_t>(tlb_address);
   BYGONE_ASSIGN(cache->code_, CodeMemory::create(code_bytes));
   BYGONE_ASSIGN(cache->thunks_, emit_thunks(*cache->code_));
   cache->code_used_ = cache->thunks_.end;

@@ -82,7 +82,6 @@ std::uint32_t Emitter::emit_tlb_probe(std::uint32_t tag, unsigned size) {
     code_.shr(r11, kTlbIndexShift);
   }
   code_.and_(r11d, static_cast<std::uint32_t>(kTlbIndexMask));
-  code_.gs_form();
   code_.sub(r10, ptr[r11 + static_cast<int>(tag)]);
   code_.cmp(r10, 4096 - size);
   return code_.jump_later_if(7);
@@ -90,12 +89,11 @@ std::uint32_t Emitter::emit_tlb_probe(std::uint32_t tag, unsigned size) {
 
 void Emitter::emit_look_up(unsigned size, bool write, bool masked, std::uint32_t slot) {
   const std::uint32_t context = trace_.mode.context();
-  const auto table = static_cast<std::uint32_t>(offset::kTlb + context * kTlbTableBytes);
+  const auto table = cache_.tlb_address() + context * static_cast<std::uint32_t>(kTlbTableBytes);
   const auto tag = table + static_cast<std::uint32_t>(write ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag));
   Cold cold{.kind = Cold::Kind::kMiss};
   if (slot == kNoSlot) {
     cold.from = emit_tlb_probe(tag, size);
-    code_.gs_form();
     code_.mov(r11, ptr[r11 + static_cast<int>(table + offsetof(TlbEntry, host))]);
   } else {
     cold.kind = Cold::Kind::kSlotMiss;
@@ -119,14 +117,12 @@ void Emitter::emit_look_up(unsigned size, bool write, bool masked, std::uint32_t
 /// The page is another one than last time: asks the TLB, and fills the slot from there.
 void Emitter::emit_slot_miss(const Cold& cold) {
   const Site site = cache_.site(cold.site);
-  const auto host = static_cast<int>(site.tag & ~31U) + static_cast<int>(offset::kTlb % 32 + offsetof(TlbEntry, host));
+  const auto host = static_cast<int>((site.tag & ~31U) + offsetof(TlbEntry, host));
   code_.add(r10, ptr[at(cold.slot + offsetof(PageSlot, page))]);
   cold_.push_back({.kind = Cold::Kind::kMiss, .from = emit_tlb_probe(site.tag, site.size), .site = cold.site});
   code_.store(Word::kTemporary, rax);
-  code_.gs_form();
   code_.mov(rax, ptr[r11 + static_cast<int>(site.tag)]);
   code_.mov(ptr[at(cold.slot + offsetof(PageSlot, page))], rax);
-  code_.gs_form();
   code_.mov(rax, ptr[r11 + host]);
   code_.mov(ptr[at(cold.slot + offsetof(PageSlot, host))], rax);
   code_.mov(r11, rax);

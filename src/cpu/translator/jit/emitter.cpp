@@ -142,7 +142,6 @@ void Emitter::emit_cold() {
       case Cold::Kind::kMiss: {
         const Site& site = cache_.site(cold.site);
         // The subtraction is undone: r11 still is the entry.
-        code_.gs_form();
         code_.add(r10, ptr[r11 + static_cast<int>(site.tag)]);
         code_.store_constant32(Word::kSite, cold.site);
         code_.jump_to(cache_.thunks().fill);

@@ -314,6 +314,8 @@ bool names_high_registers(const Instruction& in) {
 /// Encodings that mean something else in 64-bit mode, where the translation runs.
 bool differs_in_64_bit_mode(const Instruction& in) {
   if (in.zydis.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || in.zydis.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) {
+    const ZydisMnemonic mnemonic = in.zydis.mnemonic;
+    if (mnemonic == ZYDIS_MNEMONIC_VZEROUPPER || mnemonic == ZYDIS_MNEMONIC_VZEROALL) return true;  // eight registers, not sixteen
     if (names_high_registers(in)) return true;
     for (std::uint8_t i = 0; i < in.zydis.operand_count; ++i) {  // W is ignored for general registers outside 64-bit mode
       if (in.operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER && gpr_number(in.operands[i].reg.value) >= 0) {

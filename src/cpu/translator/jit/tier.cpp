@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include <cstring>
 
@@ -20,7 +21,7 @@ std::uint64_t& word(VcpuBlock& block, Word which) { return block.translator[stat
 }  // namespace
 
 Result<std::unique_ptr<Tier>> Tier::create(VcpuBlock& block, const TierOptions& options) {
-  BYGONE_ASSIGN(auto cache, Cache::create(options.code_cache_bytes));
+  BYGONE_ASSIGN(auto cache, Cache::create(block.tlb, options.code_cache_bytes));
   return std::unique_ptr<Tier>(new Tier(block, std::move(cache), options));
 }
 
@@ -52,7 +53,9 @@ Tier1Result Tier::run(VcpuBlock& block) {
         ++interpreted_;
         return Tier1Result::kCold;
       }
+      const std::uint64_t start = __rdtsc();
       target = translate(block, block.rip, mode);
+      translation_cycles_ += __rdtsc() - start;
     }
     if (target == nullptr || target->interpret) {
       ++interpreted_;
@@ -77,8 +80,11 @@ void Tier::enter(VcpuBlock& block, const Block& target) {
   const auto function = reinterpret_cast<void (*)(VcpuBlock*, const void*)>(
       reinterpret_cast<std::uintptr_t>(cache_->pc(cache_->thunks().enter)));
   fault_guard_.arm();
+  const std::uint64_t start = __rdtsc();
   function(&block, cache_->pc(target.entry));
+  translated_cycles_ += __rdtsc() - start;
   fault_guard_.disarm();
+  ++leaves_[word(block, Word::kReason) % kLeaveReasons];
   const std::uint64_t flags = word(block, Word::kFlags);
   block.rflags = (block.rflags & ~std::uint64_t{kArithmeticFlags}) | (flags >> 8 & kArithmeticFlags & 0xFF) | (flags & 1) << 11;
 }
@@ -136,11 +142,15 @@ bool Tier::read_across_pages(VcpuBlock& block, CodeReader& reader, Block& made, 
 
 std::string Tier::inspect() const {
   const CacheStatistics& numbers = cache_->statistics();
+  const auto left = [this](LeaveReason reason) { return leaves_[static_cast<std::size_t>(reason)]; };
   return fmt::format(
       R"("blocks":{},"code_bytes":{},"code_cache_bytes":{},"cache_flushes":{},"entries":{},"lookups":{},"links":{},)"
-      R"("tlb_misses":{},"page_crossing_loads":{},"table_flushes":{},"interpreted":{})",
+      R"("tlb_misses":{},"page_crossing_loads":{},"table_flushes":{},"interpreted":{},)"
+      R"("left_for":{{"interpreter":{},"attention":{},"fault":{},"lookup":{}}},)"
+      R"("cycles_in_translations":{},"cycles_translating":{})",
       numbers.blocks, cache_->code_used(), cache_->code().size(), numbers.flushes, entries_, numbers.lookups, numbers.links,
-      numbers.fills, numbers.bounced, numbers.table_flushes, interpreted_);
+      numbers.fills, numbers.bounced, numbers.table_flushes, interpreted_, left(LeaveReason::kInterpret), left(LeaveReason::kAttention),
+      left(LeaveReason::kFault), left(LeaveReason::kLookup), translated_cycles_, translation_cycles_);
 }
 
 void Tier::code_overwritten(std::uint64_t /*ram_page*/) { code_changed_.store(true); }

@@ -6,6 +6,7 @@
 // Threading: see tier1.h. code_overwritten() from any thread.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -17,6 +18,8 @@
 #include "support/result.h"
 
 namespace bygone::cpu::translator::jit {
+
+inline constexpr std::size_t kLeaveReasons = 4;  ///< LeaveReason's values
 
 struct TierOptions {
   std::size_t code_cache_bytes = std::size_t{64} << 20;  ///< of one processor
@@ -54,6 +57,8 @@ class Tier final : public Tier1, public CodeListener {
   std::array<std::uint8_t, 32768> visits_ = {};
   alignas(64) std::array<std::uint8_t, 128> bounce_ = {};
   std::uint64_t entries_ = 0, translated_ = 0, interpreted_ = 0;
+  std::array<std::uint64_t, kLeaveReasons> leaves_ = {};           ///< by LeaveReason
+  std::uint64_t translated_cycles_ = 0, translation_cycles_ = 0;  ///< in translated code; making it
 };
 
 }  // namespace bygone::cpu::translator::jit
