@@ -177,6 +177,54 @@ AcpiTable build_spcr() {
   return table;
 }
 
+// The registers of the watchdog, behind an index port and, four bytes on, a data port (chipset/watchdog.h).
+AcpiTable build_wdat(std::uint16_t ports) {
+  using Action = acpi::WdatAction;
+  using Instruction = acpi::WdatInstruction;
+  constexpr std::uint32_t kConfiguration = 0, kCount = 2;                             // register indexes
+  constexpr std::uint32_t kConfigured = 1, kEnabled = 2, kBootStatus = 0x100, kAll = 0xFFFFFFFF;
+  AcpiTable entries;
+  std::uint32_t count = 0;
+  const auto step = [&](Action action, std::uint8_t instruction, std::uint16_t port, std::uint32_t value, std::uint32_t mask) {
+    acpi::WdatEntry entry;
+    entry.action = static_cast<std::uint8_t>(action);
+    entry.instruction = instruction;
+    entry.address = io_register(port, 32, 3);
+    entry.value = value;
+    entry.mask = mask;
+    append(entries, entry);
+    ++count;
+  };
+  const auto add = [&](Action action, std::uint32_t index, Instruction instruction, std::uint32_t value, std::uint32_t mask, std::uint8_t flags = 0) {
+    step(action, static_cast<std::uint8_t>(Instruction::kWriteValue), ports, index, kAll);
+    step(action, static_cast<std::uint8_t>(static_cast<std::uint8_t>(instruction) | flags), static_cast<std::uint16_t>(ports + 4), value, mask);
+  };
+  add(Action::kReset, kConfiguration, Instruction::kWriteValue, kConfigured | kEnabled, kAll);
+  add(Action::kQueryCount, kCount, Instruction::kReadCount, 0, kAll);
+  add(Action::kSetCount, kCount, Instruction::kWriteCount, 0, kAll);
+  add(Action::kQueryRunning, kConfiguration, Instruction::kReadValue, kConfigured | kEnabled, kConfigured | kEnabled);
+  add(Action::kSetRunning, kConfiguration, Instruction::kWriteValue, kConfigured | kEnabled, kAll);
+  add(Action::kQueryStopped, kConfiguration, Instruction::kReadValue, 0, kEnabled);
+  add(Action::kSetStopped, kConfiguration, Instruction::kWriteValue, kConfigured, kAll);
+  add(Action::kQueryStatus, kConfiguration, Instruction::kReadValue, kBootStatus, kBootStatus);
+  add(Action::kSetStatus, kConfiguration, Instruction::kWriteValue, kBootStatus, kBootStatus, static_cast<std::uint8_t>(Instruction::kPreserve));
+
+  acpi::Wdat wdat;
+  wdat.header = header("WDAT", 1);
+  wdat.header_length = static_cast<std::uint32_t>(sizeof wdat - sizeof wdat.header);
+  wdat.pci_segment = std::uint16_t{0xFF};
+  wdat.timer_period = 1000U;
+  wdat.maximum_count = 0xFFFFU;
+  wdat.minimum_count = 1U;
+  wdat.flags = acpi::kWdatEnabled;
+  wdat.entry_count = count;
+  AcpiTable table;
+  append(table, wdat);
+  table.insert(table.end(), entries.begin(), entries.end());
+  seal(table);
+  return table;
+}
+
 AcpiTable build_dsdt_table(const AcpiMachine& machine) {
   AcpiTable table;
   append(table, header("DSDT", 2));
@@ -205,6 +253,7 @@ AcpiTables build_acpi_tables(const AcpiMachine& machine) {
   tables.dsdt = build_dsdt_table(machine);
   tables.waet = build_waet();
   if (machine.com1_is_console) tables.spcr = build_spcr();
+  if (machine.watchdog_ports != 0) tables.wdat = build_wdat(machine.watchdog_ports);
   return tables;
 }
 
@@ -232,7 +281,7 @@ Result<void> place_acpi_tables(memory::GuestMemory& memory, AddressRange range, 
 
   AcpiTable xsdt;
   append(xsdt, header("XSDT", 1));
-  for (const AcpiTable* table : {const_cast<const AcpiTable*>(&fadt_table), &tables.madt, &tables.srat, &tables.waet, &tables.spcr}) {
+  for (const AcpiTable* table : {const_cast<const AcpiTable*>(&fadt_table), &tables.madt, &tables.srat, &tables.waet, &tables.spcr, &tables.wdat}) {
     if (table->empty()) continue;
     BYGONE_ASSIGN(const std::uint64_t at, place(*table));
     append(xsdt, le64(at));

@@ -28,6 +28,7 @@ struct AcpiMachine {
   bool com1_is_console = false;         ///< SPCR
   bool is_headless = false;
   bool pcat_compatible = false;         ///< MADT flag that the HAL of Windows before 8 demands
+  std::uint16_t watchdog_ports = 0;     ///< of chipset/watchdog.h's registers; 0: none
   std::uint64_t generation_id_address = 0;  ///< 0: no generation counter
 };
 
@@ -37,6 +38,7 @@ using AcpiTable = std::vector<std::uint8_t>;
 struct AcpiTables {
   AcpiTable madt, srat, fadt, facs, dsdt, waet;
   AcpiTable spcr;  ///< empty without a console
+  AcpiTable wdat;  ///< empty without a watchdog
 };
 
 [[nodiscard]] AcpiTables build_acpi_tables(const AcpiMachine& machine);

@@ -125,7 +125,7 @@ Result<EntryState> load_linux(memory::GuestMemory& memory, const LinuxBoot& boot
   if (map.size() > protocol::kE820MaximumEntries) return fail(ErrorCode::kExhausted, "{} memory ranges are too many", map.size());
   zero_page[protocol::kZeroPageE820Count] = static_cast<std::byte>(map.size());
   std::memcpy(zero_page.data() + protocol::kZeroPageE820Table, map.data(), map.size() * sizeof map[0]);
-  BYGONE_ASSIGN(const UefiTables tables, place_uefi_tables(memory, map, kDirectBootAcpi.base));
+  BYGONE_ASSIGN(const UefiTables tables, place_uefi_tables(memory, map, kDirectBootAcpi.base, kDirectBootSmbios.base));
   const protocol::EfiInfo efi_info{{'E', 'L', '6', '4'},
                                    static_cast<std::uint32_t>(tables.system_table),
                                    tables.descriptor_size,

@@ -29,7 +29,10 @@ struct LinuxBoot {
 };
 
 /// ACPI tables go here on a direct boot; reserved in E820, found through the zero page.
-inline constexpr AddressRange kDirectBootAcpi{0xE0000, 0x20000};
+inline constexpr AddressRange kDirectBootAcpi{0xE0000, 0x1E000};
+/// SMBIOS, found through the UEFI configuration table, and the page with the generation id, found through ACPI.
+inline constexpr AddressRange kDirectBootSmbios{0xFE000, 0x1000};
+inline constexpr std::uint64_t kDirectBootGenerationId = 0xFF000;
 
 /// Puts kernel, initrd, command line, E820 map, UEFI tables and page tables into memory; ACPI tables are placed by the caller at kDirectBootAcpi.
 /// Errors: kUnsupported (not a 64-bit bzImage), kCorrupt (truncated), kExhausted (too little RAM for kernel or initrd),

@@ -79,7 +79,7 @@ std::vector<uefi::MemoryDescriptor> memory_map(const std::vector<protocol::E820E
 
 }  // namespace
 
-Result<UefiTables> place_uefi_tables(memory::GuestMemory& memory, const std::vector<protocol::E820Entry>& map, std::uint64_t rsdp) {
+Result<UefiTables> place_uefi_tables(memory::GuestMemory& memory, const std::vector<protocol::E820Entry>& map, std::uint64_t rsdp, std::uint64_t smbios) {
   const std::vector<uefi::MemoryDescriptor> descriptors = memory_map(map);
   const std::size_t map_size = descriptors.size() * sizeof descriptors[0];
   if (map_size > kMapSize) return fail(ErrorCode::kExhausted, "{} memory ranges are too many for the UEFI memory map", descriptors.size());
@@ -88,15 +88,13 @@ Result<UefiTables> place_uefi_tables(memory::GuestMemory& memory, const std::vec
   system.header = header_of(uefi::kSystemTableSignature, sizeof system);
   system.firmware_vendor = at(kVendor);
   system.runtime_services = at(kRuntime);
-  system.table_count = std::uint64_t{1};
+  system.table_count = std::uint64_t{2};
   system.configuration_table = at(kConfiguration);
-  uefi::ConfigurationTable acpi;
-  acpi.guid = uefi::kAcpi20Table;
-  acpi.table = rsdp;
+  const std::array<uefi::ConfigurationTable, 2> configuration{{{uefi::kAcpi20Table, rsdp}, {uefi::kSmbios3Table, smbios}}};
 
   BYGONE_CHECK(memory.fill({kDirectBootUefi.base}, kDirectBootUefi.size, std::byte{0}));
   BYGONE_CHECK(memory.write_object({at(kSystemTable)}, system));
-  BYGONE_CHECK(memory.write_object({at(kConfiguration)}, acpi));
+  BYGONE_CHECK(memory.write_object({at(kConfiguration)}, configuration));
   BYGONE_CHECK(memory.write_object({at(kRuntime)}, runtime_services()));
   BYGONE_CHECK(memory.write_object({at(kVendor)}, kVendorName));
   BYGONE_CHECK(memory.write_object({at(kSucceed)}, kSucceedCode));

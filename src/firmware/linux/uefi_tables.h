@@ -23,8 +23,8 @@ struct UefiTables {
   std::uint32_t memory_map_size = 0, descriptor_size = 0;
 };
 
-/// Writes the tables for a machine with an E820 map and ACPI's root pointer. Errors: kExhausted for too many ranges.
+/// Writes the tables for a machine with an E820 map and ACPI's root pointer and the SMBIOS entry point. Errors: kExhausted for too many ranges.
 [[nodiscard]] Result<UefiTables> place_uefi_tables(memory::GuestMemory& memory, const std::vector<spec::linux_boot::E820Entry>& map,
-                                                   std::uint64_t rsdp);
+                                                   std::uint64_t rsdp, std::uint64_t smbios);
 
 }  // namespace bygone::firmware

@@ -105,7 +105,7 @@ std::vector<std::byte> build_config_blob(const UefiMachine& machine) {
 
   blob.add_table(BlobRecord::kMadt, tables.madt);
   blob.add_table(BlobRecord::kSrat, tables.srat);
-  for (const AcpiTable* table : {&tables.fadt, &tables.facs, &tables.dsdt, &tables.waet, &tables.spcr}) {
+  for (const AcpiTable* table : {&tables.fadt, &tables.facs, &tables.dsdt, &tables.waet, &tables.spcr, &tables.wdat}) {
     blob.add_table(BlobRecord::kAcpiTable, *table);
   }
   return blob.finish();

@@ -3,6 +3,7 @@
 #include <sys/random.h>
 
 #include "firmware/linux/loader.h"
+#include "firmware/smbios/smbios.h"
 #include "firmware/uefi/config_blob.h"
 #include "firmware/uefi/image.h"
 #include "machine/gen2/memory_map.h"
@@ -54,6 +55,9 @@ Result<firmware::EntryState> place_boot_image(memory::GuestMemory& memory, const
                                               const firmware::AcpiMachine& acpi, const Guid& system_id) {
   if (image.is_firmware) return place_firmware(memory, image, acpi, system_id);
   BYGONE_CHECK(firmware::place_acpi_tables(memory, firmware::kDirectBootAcpi, firmware::build_acpi_tables(acpi)));
+  std::uint64_t memory_bytes = 0;
+  for (const AddressRange& range : acpi.ram) memory_bytes += range.size;
+  BYGONE_CHECK(firmware::place_smbios(memory, firmware::kDirectBootSmbios, {system_id, acpi.processor_count, memory_bytes}));
   return firmware::load_linux(memory, {image.kernel_or_firmware, image.initrd, image.command_line, acpi.ram, {kFramebufferBase, kFramebufferSize}});
 }
 

@@ -32,6 +32,10 @@ Result<void> Machine::start() {
   }
   parts_->control_thread = std::thread([this] { parts_->serve_control(); });
   parts_->runner->start();
+  if (parts_->debugger && parts_->options.waits_for_debugger) {
+    parts_->stop_time();
+    return {};
+  }
   if (parts_->is_restored) parts_->start_time();
   parts_->runner->resume();
   return {};

@@ -90,6 +90,8 @@ struct MachineOptions {
   std::uint64_t code_cache_bytes = 128ULL << 20;
   std::filesystem::path saved_state;            ///< resume from this; empty: start afresh. The file is only read
   saved_state::Progress restore_progress = {};  ///< called on create()'s thread; false gives up
+  std::string debugger;                         ///< where a debugger connects: "[ADDRESS:]PORT" or a socket's path; empty: nowhere
+  bool waits_for_debugger = false;              ///< no instruction runs until the debugger says so
   bool accepts_changed_disks = false;           ///< resume although a disk has been written since: for rescue only
   /// What the engine shall do for the hypervisor, if it can; the rest is done here.
   cpu::FacilitySet facilities = cpu::FacilitySet::all();

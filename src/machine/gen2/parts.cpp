@@ -1,6 +1,7 @@
 #include "machine/gen2/parts.h"
 
 #include "chipset/local_apic/local_apic.h"
+#include "firmware/linux/loader.h"
 #include "firmware/uefi/boot_order.h"
 #include "machine/gen2/cpu_model.h"
 
@@ -31,10 +32,12 @@ Result<std::unique_ptr<Machine::Parts>> Machine::Parts::create(MachineOptions gi
     auto restored = parts->restore();
     if (!restored) return std::unexpected(std::move(restored).error().within("resuming the saved machine"));
   }
+  if (!parts->options.debugger.empty()) BYGONE_CHECK(parts->create_debugger());
   return parts;
 }
 
 Machine::Parts::~Parts() {
+  debugger.reset();
   end({MachineEnd::Reason::kStopped, {}});
   if (control_thread.joinable()) control_thread.join();
   if (runner) runner->stop();
@@ -165,7 +168,12 @@ Result<void> Machine::Parts::create_chipset() {
       chipset::PowerManagement::Callbacks{.sleep = [this](chipset::SleepState) { end({MachineEnd::Reason::kPoweredOff, {}}); },
                                           .reset = [this] { request_reset(); }});
   rtc = std::make_unique<chipset::Rtc>(timers, io_apic->line(kRtcInterrupt));
+  watchdog = std::make_unique<chipset::Watchdog>(timers, [this] {
+    log.warning("the guest's watchdog has not been fed: the machine is reset");
+    request_reset();
+  });
   generation = std::make_unique<chipset::GenerationCounter>(memory, [this] { power->raise(chipset::GeneralEvent::kGenerationId); });
+  generation->change(Guid::random().bytes);
   BYGONE_CHECK(create_serial(options.com1, kCom1Ports, kCom1Interrupt, com1_backend, com1));
   return create_serial(options.com2, kCom2Ports, kCom2Interrupt, com2_backend, com2);
 }
@@ -229,6 +237,7 @@ Result<void> Machine::Parts::set_boot_order(const FirmwareBoot& boot) {
 
 void Machine::Parts::attach_devices() {
   ports.attach(kHelperPorts, kHelperPortCount, *helper_device);
+  ports.attach(kWatchdogPorts, kWatchdogPortCount, *watchdog);
   ports.attach(kRtcPorts, kRtcPortCount, *rtc);
   ports.attach(kPowerPorts, kPowerPortCount, *power);
   if (com1) ports.attach(kCom1Ports, kComPortCount, *com1);
@@ -244,6 +253,8 @@ firmware::AcpiMachine Machine::Parts::acpi_machine() const {
   acpi.high_mmio = layout.high_mmio;
   acpi.io_apic_address = kIoApicBase;
   acpi.local_apic_address = kLocalApicBase;
+  acpi.watchdog_ports = kWatchdogPorts;
+  if (!boot_image.is_firmware) acpi.generation_id_address = firmware::kDirectBootGenerationId;  // firmware says itself where it is
   acpi.has_com1 = com1 != nullptr;
   acpi.has_com2 = com2 != nullptr;
   acpi.com1_is_console = options.com1.kind == SerialOptions::Kind::kConsole;

@@ -16,6 +16,7 @@
 #include "chipset/power_management.h"
 #include "chipset/rtc.h"
 #include "chipset/serial.h"
+#include "chipset/watchdog.h"
 #include "devices/integration/key_value.h"
 #include "devices/integration/services.h"
 #include "devices/keyboard/keyboard.h"
@@ -25,6 +26,7 @@
 #include "devices/video/video.h"
 #include "firmware/uefi/helper_ports.h"
 #include "hyperv/hypervisor.h"
+#include "machine/gdb/server.h"
 #include "machine/gen2/boot.h"
 #include "machine/gen2/bus.h"
 #include "machine/gen2/machine.h"
@@ -94,6 +96,10 @@ struct Machine::Parts {
   [[nodiscard]] Result<void> check_disks() const;
   [[nodiscard]] Result<void> restore();
 
+  // A debugger's view (debugging.cpp).
+  class DebugTarget;
+  [[nodiscard]] Result<void> create_debugger();
+
   // Running.
   void start_loops();
   [[nodiscard]] Result<void> load_boot_state();
@@ -132,6 +138,7 @@ struct Machine::Parts {
   std::unique_ptr<chipset::IoApic> io_apic;
   std::unique_ptr<chipset::PowerManagement> power;
   std::unique_ptr<chipset::Rtc> rtc;
+  std::unique_ptr<chipset::Watchdog> watchdog;
   std::unique_ptr<chipset::CharBackend> com1_backend, com2_backend;
   std::unique_ptr<chipset::SerialPort> com1, com2;
   std::unique_ptr<chipset::GenerationCounter> generation;
@@ -155,6 +162,8 @@ struct Machine::Parts {
   std::unique_ptr<devices::sockets::Sockets> sockets;  // none unless asked for
 
   std::unique_ptr<Runner> runner;
+  std::unique_ptr<gdb::Target> debug_target;
+  std::unique_ptr<gdb::Server> debugger;  // none unless asked for
   std::thread sockets_thread;  // the sockets' loop
   std::thread storage_thread;  // the storage controller's loop
   std::thread loop_thread;     // slow devices' work and the bus's control plane

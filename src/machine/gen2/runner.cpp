@@ -37,8 +37,17 @@ void Runner::pause() {
   changed_.wait(lock, [this] { return inside_ == 0; });
 }
 
+void Runner::resume_only(cpu::VpIndex vp) {
+  const std::lock_guard lock(mutex_);
+  should_run_ = true;
+  only_ = vp;
+  ++generation_;
+  changed_.notify_all();
+}
+
 void Runner::resume() {
   const std::lock_guard lock(mutex_);
+  only_.reset();
   should_run_ = true;
   ++generation_;
   changed_.notify_all();
@@ -67,7 +76,7 @@ void Runner::serve(cpu::VpIndex vp) {
   for (;;) {
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return should_stop_ || (should_run_ && generation_ != seen); });
+      changed_.wait(lock, [&] { return should_stop_ || (should_run_ && generation_ != seen && (!only_ || *only_ == vp)); });
       if (should_stop_) return;
       ++inside_;
       seen = generation_;

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -35,6 +36,8 @@ class Runner {
   /// Asks for a pause without waiting for it.
   void request_pause();
   void resume();
+  /// Only that processor goes on; the others stay as they are until resume().
+  void resume_only(cpu::VpIndex vp);
   void stop();
   [[nodiscard]] bool is_paused() const;
 
@@ -50,6 +53,7 @@ class Runner {
   std::condition_variable changed_;
   std::atomic<bool> should_run_ = false;  // written with mutex_ held
   std::atomic<bool> should_stop_ = false;
+  std::optional<cpu::VpIndex> only_;  // of the last resume; guarded by mutex_
   std::uint64_t generation_ = 0;  // of resume(); a processor that stopped waits for the next
   std::uint32_t inside_ = 0;      // processors between their wait and their return to it
   std::vector<std::thread> threads_;

@@ -1,4 +1,5 @@
 // A machine at work: exits, resets, its end.
+#include "firmware/linux/loader.h"
 #include "firmware/uefi/image.h"
 #include "machine/gen2/parts.h"
 
@@ -16,6 +17,7 @@ constexpr bool is_silent_msr(std::uint32_t index) {
 
 Result<void> Machine::Parts::load_boot_state() {
   BYGONE_ASSIGN(const firmware::EntryState entry, place_boot_image(memory, boot_image, acpi_machine(), system_id));
+  if (!boot_image.is_firmware) BYGONE_CHECK(generation->place({firmware::kDirectBootGenerationId}));
   for (std::uint32_t i = 0; i < options.processors; ++i) BYGONE_CHECK(partition->vcpu({i}).reset());
   cpu::Vcpu& boot_processor = partition->vcpu({0});
   BYGONE_ASSIGN(cpu::VcpuState state, boot_processor.save_state());
@@ -40,6 +42,11 @@ bool Machine::Parts::handle_exit(cpu::VpIndex vp, cpu::Exit& exit) {
     hypervisor->handle_hypercall(vp, *call);
   } else if (const auto* eoi = std::get_if<cpu::IoApicEoiExit>(&exit)) {
     io_apic->end_of_interrupt(eoi->vector);
+  } else if (std::holds_alternative<cpu::DebugExit>(exit)) {
+    if (!debugger) return true;
+    runner->request_pause();
+    debugger->report_stop(vp);
+    return false;
   } else if (std::holds_alternative<cpu::ShutdownExit>(exit)) {
     end({MachineEnd::Reason::kCrashed, fmt::format("processor {} stopped with a triple fault", vp.value)});
     return false;

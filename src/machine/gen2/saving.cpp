@@ -73,6 +73,7 @@ std::vector<Machine::Parts::SavedPart> Machine::Parts::saved_parts() {
   add("io_apic", io_apic.get());
   add("power", power.get());
   add("rtc", rtc.get());
+  add("watchdog", watchdog.get());
   add("generation", generation.get());
   add("com1", com1.get());
   add("com2", com2.get());

@@ -34,7 +34,8 @@ struct BootArguments {
   std::string engine = "auto";
   std::string facilities = "all";
   std::vector<std::string> disks, dvds, boot_order, networks;
-  std::string com2, screenshot, sockets, save, resume;
+  std::string com2, screenshot, sockets, save, resume, debugger;
+  bool waits_for_debugger = false;
   std::vector<std::uint32_t> guest_ports;
   bool verbose = false;
 };
@@ -103,6 +104,8 @@ Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::E
   options.sockets = {arguments.sockets, arguments.guest_ports};
   if (!arguments.sockets.empty()) options.sockets.ports.push_back(spec::agent::kVsockPort);
   options.saved_state = arguments.resume;
+  options.debugger = arguments.debugger;
+  options.waits_for_debugger = arguments.waits_for_debugger;
   return options;
 }
 
@@ -206,6 +209,9 @@ void add_boot_command(CLI::App& root, CommandContext& context) {
       ->type_name("PORT");
   command->add_option("--screenshot", arguments->screenshot, "Write the screen to FILE (PNG) at each signal USR1 and at the end")
       ->type_name("FILE");
+  auto* debugger = command->add_option("--gdb", arguments->debugger, "Let GDB connect: a port of this computer's, ADDRESS:PORT, or a socket's path");
+  debugger->type_name("WHERE");
+  command->add_flag("--gdb-wait", arguments->waits_for_debugger, "Run nothing before GDB says so")->needs(debugger);
   command->add_option("--save", arguments->save, "At the signal USR2 save the whole machine to FILE and leave")->type_name("FILE");
   command->add_option("--resume", arguments->resume, "Go on with the machine saved in FILE; everything else as it was when it was saved")
       ->type_name("FILE");

@@ -159,6 +159,32 @@ static_assert(sizeof(Waet) == 40);
 inline constexpr std::uint32_t kWaetRtcNeedsNoAcknowledge = 1;
 inline constexpr std::uint32_t kWaetOnePmTimerReadIsGood = 2;
 
+/// Watchdog Action Table, version 1 (Microsoft, "Hardware Watchdog Timers Design Specification").
+struct Wdat {
+  Header header;
+  le32 header_length;
+  le16 pci_segment;
+  std::uint8_t pci_bus = 0xFF, pci_device = 0xFF, pci_function = 0xFF;
+  std::uint8_t reserved0[3] = {};
+  le32 timer_period;  ///< milliseconds a count
+  le32 maximum_count, minimum_count;
+  std::uint8_t flags = 0;
+  std::uint8_t reserved1[3] = {};
+  le32 entry_count;
+};
+static_assert(sizeof(Wdat) == 68);
+inline constexpr std::uint8_t kWdatEnabled = 1;
+struct WdatEntry {
+  std::uint8_t action = 0, instruction = 0;
+  le16 reserved;
+  GenericAddress address;
+  le32 value, mask;
+};
+static_assert(sizeof(WdatEntry) == 24);
+enum class WdatAction : std::uint8_t { kReset = 1, kQueryCount = 5, kSetCount = 6, kQueryRunning = 8, kSetRunning = 9, kQueryStopped = 10,
+                                       kSetStopped = 11, kQueryStatus = 32, kSetStatus = 33 };
+enum class WdatInstruction : std::uint8_t { kReadValue = 0, kReadCount = 1, kWriteValue = 2, kWriteCount = 3, kPreserve = 0x80 };
+
 /// Serial Port Console Redirection Table, version 2 (Microsoft).
 struct Spcr {
   Header header;

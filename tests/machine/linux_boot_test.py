@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Debian's kernels on the bare machine: what they find, what they complain of, reboot and watchdog and power off from inside, and the
+ACPI tables as the guest has them through iasl.
+
+  linux_boot_test.py BYGONE CACHE [--flavour cloud-amd64|amd64] [--cpus N] [--memory SIZE] [--engine NAME]
+"""
+import argparse
+import base64
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import guest_files  # noqa: E402
+
+# The disk's first bytes count the boots: the first ends with a reboot, the second by the watchdog, the third powers off.
+INIT = """
+while [ ! -b /dev/sda ]; do sleep 0.1; done
+boots=$(dd if=/dev/sda bs=1 count=1 2>/dev/null)
+echo "init: boot $boots"
+case $boots in
+1) printf 2 | dd of=/dev/sda conv=fsync 2>/dev/null; reboot -f ;;
+2) printf 3 | dd of=/dev/sda conv=fsync 2>/dev/null
+   [ -c /dev/watchdog ] || { echo "init: no watchdog"; poweroff -f; }
+   watchdog -F -T 2 -t 600 /dev/watchdog & sleep 60; echo "init: the watchdog sleeps"; poweroff -f ;;
+esac
+echo "init: processors $(grep -c ^processor /proc/cpuinfo)"
+echo "init: memory $(awk '/MemTotal/ {print $2}' /proc/meminfo)"
+echo "init: clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
+echo "init: product $(cat /sys/class/dmi/id/sys_vendor) $(cat /sys/class/dmi/id/product_name)"
+echo "init: watchdog $(cat /sys/class/watchdog/watchdog0/identity) $(cat /sys/class/watchdog/watchdog0/bootstatus)"
+echo "init: generation $(ls -d /sys/bus/acpi/drivers/vmgenid/* 2>/dev/null | grep -c ':')"
+echo "init: bus $(ls /sys/bus/vmbus/devices | wc -l)"
+echo "init: dmesg begins"; dmesg; echo "init: dmesg ends"
+for table in /sys/firmware/acpi/tables/[A-Z]*; do
+  [ -f $table ] && { echo "init: table ${table##*/}"; base64 $table; echo "init: table ends"; }
+done
+poweroff -f
+"""
+
+COMPLAINTS = re.compile(r"unable to|failed|BUG|WARNING|error|not found|invalid|Oops|stall|broken", re.I)
+# What Debian's kernels say on every machine of this kind, Hyper-V's own included.
+HARMLESS = [
+    r"Failed to register legacy timer interrupt|TLB invalidation policy",
+    r"EFI: Couldn't|efi: .*memattr|Failed to find cpu0 device node|platform regulatory\.0|failed to load regulatory|regulatory\.db",
+    r"x86/fpu|RAS: Correctable Errors|MCE: In-kernel MCE|ERST|APEI|report a bug|PCI: (Fatal: )?No config space access|please report",
+    r"Spectre|RETBleed|MDS|TAA|Speculat|SRBDS|mitigat|module verification failed|tainting kernel|Unstable clock|i8042: PNP: No",
+    r"i8042|No irq handler for vector|pnp: PnP ACPI: disabled|ima: No TPM|integrity|Key type|blacklist|hibernation|AppArmor|Error recording",
+]
+
+
+def check_dmesg(lines):
+    return [line for line in lines if COMPLAINTS.search(line) and not any(re.search(pattern, line, re.I) for pattern in HARMLESS)]
+
+
+def check_tables(text, scratch):
+    """What iasl has to say about the tables."""
+    complaints = []
+    for name, body in re.findall(r"^init: table (\w+)\n(.*?)^init: table ends$", text, re.M | re.S):
+        path = scratch / f"{name.lower()}.dat"
+        path.write_bytes(base64.b64decode(body))
+        done = subprocess.run(["iasl", "-d", str(path)], capture_output=True, text=True)
+        said = done.stdout + done.stderr
+        if done.returncode != 0 or re.search(r"(?i)\b(error|warning|invalid|unknown|checksum)\b", said):
+            complaints.append(f"{name}: {said.strip()[-500:]}")
+    return complaints
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bygone", type=pathlib.Path)
+    parser.add_argument("cache")
+    parser.add_argument("--flavour", default="cloud-amd64")
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--memory", default="512M")
+    parser.add_argument("--memory-at-least", type=int, default=0, help="MiB that the guest must count")
+    parser.add_argument("--engine", default="software")
+    arguments = parser.parse_args()
+    kernel = guest_files.kernel(arguments.cache, arguments.flavour)
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = pathlib.Path(scratch)
+        (scratch / "disk.raw").write_bytes(b"1" + bytes((1 << 20) - 1))
+        guest_files.initrd(scratch / "initrd", kernel, INIT, ["hv_storvsc", "sd_mod", "wdat_wdt", "hv_utils"])
+        machine = guest_files.Console(
+            [arguments.bygone, "boot", "--engine", arguments.engine, "--kernel", kernel / "vmlinuz", "--initrd", scratch / "initrd", "--append",
+             "console=ttyS0 panic=-1 quiet", "--memory", arguments.memory, "--cpus", arguments.cpus, "--disk", scratch / "disk.raw"],
+            scratch / "log")
+        try:
+            status = machine.wait(400)
+        finally:
+            machine.kill()
+        text = machine.text()
+        found = dict(re.findall(r"^init: (\w+) (.*)$", text, re.M))
+        dmesg = re.search(r"^init: dmesg begins\n(.*?)^init: dmesg ends$", text, re.M | re.S)
+        wrong = []
+
+        def want(what, holds, seen):
+            if not holds:
+                wrong.append(f"{what}: {seen}")
+        want("exit status", status == 0, status)
+        want("boots", re.findall(r"^init: boot (\d)", text, re.M) == ["1", "2", "3"], re.findall(r"^init: boot.*$", text, re.M))
+        want("processors", found.get("processors") == str(arguments.cpus), found.get("processors"))
+        want("memory", int(found.get("memory", 0)) >= arguments.memory_at_least << 10, found.get("memory"))
+        want("clock", found.get("clock") == "hyperv_clocksource_tsc_page", found.get("clock"))
+        want("product", found.get("product") == "Bygone Virtual Machine", found.get("product"))
+        want("watchdog", found.get("watchdog") == "wdat_wdt 32", found.get("watchdog"))
+        want("devices on the bus", int(found.get("bus", 0)) >= 5, found.get("bus"))
+        log = dmesg[1] if dmesg else ""
+        want("Hyper-V in the log", "Hypervisor detected: Microsoft Hyper-V" in log, "nothing")
+        want("APIC frequency from the register", "LAPIC Timer Frequency" in log, "nothing")
+        complaints = check_dmesg(log.splitlines())
+        want("complaints in the log", not complaints, "\n  ".join(["", *complaints]))
+        tables = check_tables(text, scratch)
+        want("iasl", not tables and "init: table WDAT" in text and "init: table DSDT" in text, tables)
+        if wrong:
+            raise SystemExit("\n".join(["wrong:", *wrong, "", text[-1500:]]))
+        print(f"{arguments.flavour}, {arguments.cpus} processors, {arguments.memory}: all is as it should be; vmgenid bound: {found.get('generation')}")
+
+
+main()
