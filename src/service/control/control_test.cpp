@@ -4,6 +4,7 @@
 #include <sys/un.h>
 
 #include <filesystem>
+#include <future>
 #include <thread>
 
 #include "service/control/client.h"
@@ -122,9 +123,15 @@ class ControlTest : public testing::Test {
     server_.reset();
     std::filesystem::remove_all(root_);
   }
+  /// Returns when the work is done: until then no client of this thread reads.
   template <typename Work>
   void on_loop(Work work) {
-    loop_->post([this, work] { work(*server_); });
+    std::promise<void> done;
+    loop_->post([&] {
+      work(*server_);
+      done.set_value();
+    });
+    done.get_future().wait();
   }
 
   std::string root_;
@@ -199,7 +206,7 @@ TEST_F(ControlTest, a_watcher_that_sleeps_gets_all_damage_in_bounded_messages) {
       for (const Area& area : damage->areas) seen = {std::min(seen.left, area.left), std::min(seen.top, area.top), std::max(seen.right, area.right), std::max(seen.bottom, area.bottom)};
     }
   }
-  EXPECT_LT(messages, kRounds / 2);
+  EXPECT_LT(messages, kRounds / 10);  // what the socket held, and what was gathered since
   EXPECT_EQ(seen.left, 0);
 }
 
