@@ -42,7 +42,9 @@ std::string windows_relative_path(const std::string& child, const std::string& p
 
 std::string absolute_parent_path(const std::string& parent) {
   std::error_code ignored;
-  return std::filesystem::weakly_canonical(std::filesystem::absolute(parent), ignored).string();
+  std::string path = std::filesystem::weakly_canonical(std::filesystem::absolute(parent), ignored).string();
+  std::ranges::replace(path, '/', '\\');  // readers look for the name behind the last one
+  return path;
 }
 
 }  // namespace bygone::disk

@@ -13,7 +13,7 @@ void add_parent_paths(std::string_view written, std::vector<std::string>& paths)
 
 /// The way from the folder of `child` to `parent`, as Windows writes it (".\folder\base.vhdx"); both must exist or be absolute.
 [[nodiscard]] std::string windows_relative_path(const std::string& child, const std::string& parent);
-/// The absolute path of `parent` as this host writes it.
+/// The absolute path of `parent`, with its parts as Windows divides them: "\\vms\\base.vhdx".
 [[nodiscard]] std::string absolute_parent_path(const std::string& parent);
 
 }  // namespace bygone::disk

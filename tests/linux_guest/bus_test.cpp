@@ -30,7 +30,9 @@ TEST(BusOnLinux, drivers_that_come_and_go_leave_a_working_bus) {
     guest.run(reload("hyperv_drm", "[ -e /dev/dri/card0 ]",
                      "for c in /sys/class/vtconsole/vtcon*; do grep -q 'frame buffer' $c/name && echo 0 > $c/bind; done;"));
     // hv_sock carries what tells how it went, so it goes by the console.
-    guest.run("cat > /tmp/again <<'END'\nsleep 1\nkillall socat\nsleep 1\n"
+    // A closed socket holds the module until both sides have said so, at most 8 s (HVS_CLOSE_TIMEOUT in Linux).
+    guest.run("cat > /tmp/again <<'END'\nsleep 1\nkillall socat\n"
+              "for i in $(seq 150); do grep -q '^hv_sock .* 0 ' /proc/modules && break; sleep 0.1; done\n"
               "for i in 1 2 3 4 5 6 7 8 9 10; do /bin/modprobe -r hv_sock && /bin/modprobe hv_sock || echo FAILED; done\n"
               "setsid socat -t 86400 VSOCK-LISTEN:1,fork,backlog=64 EXEC:/bin/sh,stderr &\necho hv_sock is back\nEND\n"
               "setsid sh /tmp/again < /dev/null > /dev/console 2>&1 &");
