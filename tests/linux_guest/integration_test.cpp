@@ -33,7 +33,7 @@ TEST(IntegrationOnLinux, key_value_daemon_tells_of_the_guest_and_reads_the_host)
   guest.run("hostname oldtown; echo 127.0.0.1 oldtown > /etc/hosts; mkdir -p /var/lib/hyperv; printf 'PRETTY_NAME=Debian\\n' > /etc/os-release;"
             "ip addr add 10.9.8.7/24 dev lo;"
             "(printf color; head -c 507 /dev/zero; printf blue; head -c 2044 /dev/zero) > /var/lib/hyperv/.kvp_pool_1;"
-            "hv_kvp_daemon");
+            "hv_kvp_daemon < /dev/null > /dev/null 2>&1");
   const auto wait_for = [&](KeyValuePool pool, const std::string& key) {
     for (int i = 0; i < 200 && !values.values(pool).contains(key); ++i) {
       values.refresh();

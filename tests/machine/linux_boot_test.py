@@ -45,7 +45,7 @@ COMPLAINTS = re.compile(r"unable to|failed|BUG|WARNING|error|not found|invalid|O
 HARMLESS = [
     r"Failed to register legacy timer interrupt|TLB invalidation policy",
     r"EFI: Couldn't|efi: .*memattr|Failed to find cpu0 device node|platform regulatory\.0|failed to load regulatory|regulatory\.db",
-    r"x86/fpu|RAS: Correctable Errors|MCE: In-kernel MCE|ERST|APEI|report a bug|PCI: (Fatal: )?No config space access|please report",
+    r"x86/fpu|RAS: Correctable Errors|MCE: In-kernel MCE|ERST|APEI|report a bug|This is not a bug|PCI: (Fatal: )?No config space access|please report",
     r"Spectre|RETBleed|MDS|TAA|Speculat|SRBDS|mitigat|module verification failed|tainting kernel|Unstable clock|i8042: PNP: No",
     r"i8042|No irq handler for vector|pnp: PnP ACPI: disabled|ima: No TPM|integrity|Key type|blacklist|hibernation|AppArmor|Error recording",
 ]

@@ -15,18 +15,29 @@ STATIC CONST EFI_GUID  mStorageInterface = {
   0xba6163d9, 0x04a1, 0x4d29, { 0xb6, 0x05, 0x72, 0xe2, 0xff, 0xb1, 0xdc, 0x7f }
 };
 
-STATIC BOOLEAN  mFirstBoot;
-
+/// Whether nobody has chosen yet what to boot. BootOrder alone does not tell: EDK II puts its menu there before anything is asked.
 STATIC BOOLEAN
-HasBootOrder (
+HasNothingToBoot (
   VOID
   )
 {
-  UINTN  Bytes;
+  EFI_BOOT_MANAGER_LOAD_OPTION  *Options;
+  UINTN                         Count;
+  UINTN                         Index;
+  BOOLEAN                       Nothing;
 
-  Bytes = 0;
-  return (BOOLEAN)(gRT->GetVariable (L"BootOrder", &gEfiGlobalVariableGuid, NULL, &Bytes, NULL) ==
-                   EFI_BUFFER_TOO_SMALL);
+  Nothing = TRUE;
+  Options = EfiBootManagerGetLoadOptions (&Count, LoadOptionTypeBoot);
+  for (Index = 0; Index < Count; Index++) {
+    if (((Options[Index].Attributes & LOAD_OPTION_ACTIVE) != 0) &&
+        ((Options[Index].Attributes & LOAD_OPTION_CATEGORY) == LOAD_OPTION_CATEGORY_BOOT))
+    {
+      Nothing = FALSE;
+    }
+  }
+
+  EfiBootManagerFreeLoadOptions (Options, Count);
+  return Nothing;
 }
 
 VOID
@@ -39,7 +50,6 @@ PlatformBootManagerBeforeConsole (
   EFI_INPUT_KEY                 Escape;
   EFI_INPUT_KEY                 Enter;
 
-  mFirstBoot = (BOOLEAN)!HasBootOrder ();   // before the menu's own option makes one
   EfiEventGroupSignal (&gEfiEndOfDxeEventGroupGuid);
   ConsoleDescribe ();
 
@@ -160,13 +170,16 @@ PlatformBootManagerAfterConsole (
   VOID
   )
 {
+  BOOLEAN  FirstBoot;
+
   FaultsCatch ();
   LogoPublish ();
   BootLogoEnableLogo ();
 
   ForEachChannel (&mStorageInterface, Connect);
+  FirstBoot = HasNothingToBoot ();
   EfiBootManagerRefreshAllBootOption ();
-  if (mFirstBoot) {
+  if (FirstBoot) {
     // EDK II lists removable media first; a machine with a system on its disk shall start that.
     EfiBootManagerSortLoadOptionVariable (LoadOptionTypeBoot, DisksFirst);
   }
