@@ -163,9 +163,14 @@ void bench_chain(const std::filesystem::path& folder) {
   reading.read_only = true;
   auto one = must(open_disk(paths.front(), reading));
   auto eight = must(open_disk(paths.back(), reading));
-  requests_per_second(*one, BlockOperation::kRead, kStep, kCount / 4);  // warms the cache
-  const double alone = requests_per_second(*one, BlockOperation::kRead, kStep, kCount);
-  const double chained = requests_per_second(*eight, BlockOperation::kRead, kStep, kCount);
+  requests_per_second(*one, BlockOperation::kRead, kStep, kCount);  // warms the cache
+  // In turns, the best of each: a busy host is not the chain's fault.
+  double alone = 0;
+  double chained = 0;
+  for (int round = 0; round < 5; ++round) {
+    alone = std::max(alone, requests_per_second(*one, BlockOperation::kRead, kStep, kCount));
+    chained = std::max(chained, requests_per_second(*eight, BlockOperation::kRead, kStep, kCount));
+  }
   fmt::print("{:<52} one image {:.1f} k/s   through eight {:.1f} k/s   ratio {:.2f}\n", "4 KiB scattered reads, 32 deep", alone / 1000,
              chained / 1000, chained / alone);
   one.reset();

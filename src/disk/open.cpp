@@ -75,6 +75,7 @@ Result<Layer> open_layer(const std::string& path, const OpenOptions& options) {
 std::vector<std::string> parent_candidates(const std::string& child, const ParentReference& reference) {
   const std::filesystem::path folder = std::filesystem::path(child).parent_path();
   std::vector<std::string> result;
+  result.reserve(reference.paths.size());
   for (const std::string& path : reference.paths) result.push_back((folder / path).lexically_normal().string());
   return result;
 }
