@@ -4,11 +4,9 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <span>
@@ -17,6 +15,7 @@
 #include <vector>
 
 #include "agent.h"
+#include "support/unix_address.h"
 #include "version.h"
 
 namespace bygone::agent {
@@ -80,9 +79,7 @@ struct Arguments {
 }
 
 [[nodiscard]] Result<UniqueFd> listen_on_path(const std::string& path) {
-  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
-  if (path.size() >= sizeof(address.sun_path)) return fail(ErrorCode::kInvalidArgument, "the socket's path {} is too long", path);
-  std::memcpy(address.sun_path, path.data(), path.size());
+  BYGONE_ASSIGN(const sockaddr_un address, unix_address(path));
   UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   unlink(path.c_str());
   const mode_t before = umask(0077);

@@ -5,13 +5,14 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <termios.h>
 
 #include <algorithm>
 #include <array>
 #include <mutex>
 #include <string>
+
+#include "support/unix_address.h"
 
 namespace bygone::chipset {
 
@@ -270,13 +271,7 @@ Result<std::unique_ptr<CharBackend>> create_pty_backend(EventLoop& loop, std::st
 }
 
 Result<std::unique_ptr<CharBackend>> create_socket_backend(EventLoop& loop, const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
-    return fail(ErrorCode::kInvalidArgument, "the socket path {} is empty or longer than {} characters", path,
-                sizeof(address.sun_path) - 1);
-  }
-  path.copy(address.sun_path, path.size());
+  BYGONE_ASSIGN(const sockaddr_un address, unix_address(path));
   struct stat there = {};
   if (::lstat(path.c_str(), &there) == 0) {
     if (!S_ISSOCK(there.st_mode)) return fail(ErrorCode::kAlreadyExists, "{} exists and is not a socket", path);

@@ -2,13 +2,13 @@
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <utility>
+
+#include "support/unix_address.h"
 
 namespace bygone::seamless {
 namespace {
@@ -34,9 +34,7 @@ constexpr std::size_t kMaximumEvents = 4096;
 }  // namespace
 
 Result<std::unique_ptr<AgentClient>> AgentClient::connect(const std::string& path, milliseconds limit) {
-  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
-  if (path.size() >= sizeof(address.sun_path)) return fail(ErrorCode::kInvalidArgument, "the socket's path {} is too long", path);
-  std::memcpy(address.sun_path, path.data(), path.size());
+  BYGONE_ASSIGN(const sockaddr_un address, unix_address(path));
   UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return fail_errno(errno, "making a socket");
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {

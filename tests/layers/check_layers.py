@@ -11,7 +11,7 @@ import sys
 ROOMS = ["support", "spec", "disk", "network", "memory", "cpu", "hyperv", "chipset", "vmbus", "devices", "firmware",
          "machine", "library", "service", "seamless", "programs"]
 # Rooms whose direct subfolders must not know each other.
-SIBLINGS = {"devices", "cpu"}
+SIBLINGS = {"devices", "cpu", "programs"}
 # The rooms that name concrete engines and devices; nobody else does.
 NAMES_CONCRETE = {"machine", "programs"}
 # devices do not see image formats; only these disk headers are theirs to use.

@@ -18,6 +18,8 @@ class Judge(unittest.TestCase):
     def test_siblings_are_strangers(self):
         self.assertIn("siblings", self.check("devices/storage/scsi.cpp", "devices/network/nvsp.h"))
         self.assertIn("siblings", self.check("cpu/kvm/vcpu.cpp", "cpu/translator/vcpu.h"))
+        self.assertIn("siblings", self.check("programs/bygone_vm/sandbox.cpp", "programs/bygone/commands.h"))
+        self.assertIsNone(self.check("programs/bygone_main.cpp", "programs/bygone/commands.h"))
 
     def test_devices_see_no_image_format(self):
         self.assertIn("image format", self.check("devices/storage/scsi.cpp", "disk/vhdx/vhdx.h"))

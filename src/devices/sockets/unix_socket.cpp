@@ -2,27 +2,15 @@
 
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <cerrno>
-#include <cstring>
+
+#include "support/unix_address.h"
 
 namespace bygone::devices::sockets {
 namespace {
 
 constexpr int kBacklog = 64;
-
-Result<sockaddr_un> address_of(const std::filesystem::path& path) {
-  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
-  const std::string& text = path.native();
-  if (text.size() >= sizeof address.sun_path) {
-    return std::unexpected(Error{ErrorCode::kInvalidArgument,
-                                 fmt::format("the socket's path {} is longer than {} bytes", text, sizeof address.sun_path - 1),
-                                 "Choose a shorter directory"});
-  }
-  std::memcpy(address.sun_path, text.data(), text.size());
-  return address;
-}
 
 Result<UniqueFd> make_socket() {
   UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -33,7 +21,7 @@ Result<UniqueFd> make_socket() {
 }  // namespace
 
 Result<UniqueFd> listen_at(const std::filesystem::path& path) {
-  BYGONE_ASSIGN(const sockaddr_un address, address_of(path));
+  BYGONE_ASSIGN(const sockaddr_un address, unix_address(path));
   if (struct stat there{}; ::lstat(path.c_str(), &there) == 0) {
     if (!S_ISSOCK(there.st_mode)) return fail(ErrorCode::kAlreadyExists, "{} is there already and is not a socket", path.string());
     if (const auto listener = connect_to(path); listener || listener.error().code == ErrorCode::kBusy) {
@@ -51,7 +39,7 @@ Result<UniqueFd> listen_at(const std::filesystem::path& path) {
 }
 
 Result<UniqueFd> connect_to(const std::filesystem::path& path) {
-  BYGONE_ASSIGN(const sockaddr_un address, address_of(path));
+  BYGONE_ASSIGN(const sockaddr_un address, unix_address(path));
   BYGONE_ASSIGN(UniqueFd socket, make_socket());
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return socket;
   switch (errno) {

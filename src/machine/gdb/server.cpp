@@ -5,12 +5,12 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
 #include <charconv>
-#include <cstring>
+
+#include "support/unix_address.h"
 
 namespace bygone::machine::gdb {
 namespace {
@@ -48,10 +48,7 @@ Result<Listener> listen_tcp(const std::string& host, std::uint16_t port) {
 }
 
 Result<Listener> listen_unix(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) return fail(ErrorCode::kInvalidArgument, "the socket's path {} is too long", path);
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  BYGONE_ASSIGN(const sockaddr_un address, unix_address(path));
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd) return fail_errno(errno, "creating a socket for the debugger");
   struct stat old = {};

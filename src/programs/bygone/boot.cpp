@@ -11,9 +11,9 @@
 #include "disk/open.h"
 #include "machine/engine_choice.h"
 #include "machine/gen2/machine.h"
+#include "machine/gen2/network_text.h"
 #include "machine/gen2/option_text.h"
 #include "programs/bygone/commands.h"
-#include "programs/bygone/network_argument.h"
 #include "programs/bygone/png.h"
 #include "programs/bygone/terminal_console.h"
 #include "spec/agent/protocol.h"
@@ -99,7 +99,7 @@ Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::E
       options.disks.push_back({std::move(device), open.read_only});
     }
   }
-  BYGONE_ASSIGN(options.networks, parse_networks(arguments.networks));
+  BYGONE_ASSIGN(options.networks, gen2::parse_networks(arguments.networks));
   BYGONE_ASSIGN(options.com2, gen2::parse_serial(arguments.com2));
   options.sockets = {arguments.sockets, arguments.guest_ports};
   if (!arguments.sockets.empty()) options.sockets.ports.push_back(spec::agent::kVsockPort);

@@ -5,10 +5,10 @@
 #include <iostream>
 
 #include "disk/tools/create.h"
+#include "machine/gen2/network_text.h"
 #include "machine/gen2/option_text.h"
 #include "programs/bygone/commands.h"
 #include "programs/bygone/machine_argument.h"
-#include "programs/bygone/network_argument.h"
 #include "support/size_text.h"
 
 namespace bygone::programs {
@@ -121,7 +121,7 @@ Result<void> create(CreateArguments& arguments, CommandContext& context) {
     BYGONE_CHECK(ask_all(arguments, context));
   }
   BYGONE_CHECK(library::check_name(arguments.name));
-  BYGONE_CHECK(parse_networks(arguments.networks));
+  BYGONE_CHECK(machine::gen2::parse_networks(arguments.networks));
   BYGONE_CHECK(machine::gen2::parse_serial(arguments.com2));
   BYGONE_ASSIGN(auto library, library::Library::of_user());
   if (const auto there = library.find(arguments.name); there) {

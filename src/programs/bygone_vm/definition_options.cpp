@@ -5,8 +5,8 @@
 #include <array>
 
 #include "disk/open.h"
+#include "machine/gen2/network_text.h"
 #include "machine/gen2/option_text.h"
-#include "programs/bygone/network_argument.h"
 #include "service/control/runtime_directory.h"
 #include "spec/agent/protocol.h"
 
@@ -78,7 +78,7 @@ Result<gen2::MachineOptions> machine_options(const library::Definition& definiti
       const std::string address = adapter.mac.empty() ? address_of(definition.id, networks.size()) : adapter.mac;
       networks.push_back(adapter.connection + (address.empty() || adapter.connection.find("mac=") != std::string::npos ? "" : ",mac=" + address));
     }
-    BYGONE_ASSIGN(options.networks, parse_networks(networks));
+    BYGONE_ASSIGN(options.networks, gen2::parse_networks(networks));
   }
   if (definition.has_sockets) options.sockets = {service::control::guest_sockets(definition.name), {spec::agent::kVsockPort}};
   options.host_facts = host_facts(definition);

@@ -2,12 +2,12 @@
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 
 #include "service/control/fields.h"
 #include "service/control/runtime_directory.h"
+#include "support/unix_address.h"
 
 namespace bygone::service::control {
 namespace {
@@ -40,10 +40,7 @@ std::unexpected<Error> does_not_run(const std::string& machine) {
 
 Result<std::unique_ptr<Client>> Client::connect(const std::string& machine, std::chrono::milliseconds limit) {
   const std::string path = control_socket(machine).string();
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) return fail(ErrorCode::kInvalidArgument, "the socket's path {} is too long", path);
-  path.copy(address.sun_path, path.size());
+  BYGONE_ASSIGN(const sockaddr_un address, unix_address(path));
   UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   if (!socket) return fail_errno(errno, "creating a socket");
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {

@@ -4,10 +4,11 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <deque>
+
+#include "support/unix_address.h"
 
 namespace bygone::service::control {
 namespace {
@@ -147,13 +148,7 @@ void Reply::finish(const Result<void>& outcome) {
 }
 
 Result<std::unique_ptr<Server>> Server::create(EventLoop& loop, std::string machine, const std::string& path, Handler& handler, Log log) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) {
-    return std::unexpected(Error{ErrorCode::kInvalidArgument, fmt::format("the control socket's path {} is too long", path),
-                                 "Give the machine a shorter name, or set XDG_RUNTIME_DIR to a shorter path"});
-  }
-  path.copy(address.sun_path, path.size());
+  BYGONE_ASSIGN(const sockaddr_un address, unix_address(path));
   ::unlink(path.c_str());  // the caller holds the machine's lock: nobody listens there
   std::unique_ptr<Server> server(new Server(loop, std::move(machine), path, handler, std::move(log)));
   server->listener_.reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));

@@ -1,15 +1,15 @@
-#include "programs/bygone/network_argument.h"
+#include "machine/gen2/network_text.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace bygone::programs {
+namespace bygone::machine::gen2 {
 namespace {
 
 using network::NatOptions;
 using network::TapOptions;
 
-TEST(NetworkArgumentTest, nothing_said_is_nat_and_none_is_none) {
+TEST(NetworkTextTest, nothing_said_is_nat_and_none_is_none) {
   const auto standard = parse_networks({});
   ASSERT_TRUE(standard);
   ASSERT_EQ(standard->size(), 1U);
@@ -18,7 +18,7 @@ TEST(NetworkArgumentTest, nothing_said_is_nat_and_none_is_none) {
   EXPECT_FALSE(parse_networks({"none", "nat"}));
 }
 
-TEST(NetworkArgumentTest, everything_can_be_said) {
+TEST(NetworkTextTest, everything_can_be_said) {
   const auto networks = parse_networks({"nat,forward=tcp:2222:22,forward=udp:0.0.0.0:53:5353,mac=02:00:00:00:aB:01,capture=/tmp/x.pcapng",
                                         "tap:tap0,mac=02-00-00-00-00-02", "fd:5", "unplugged"});
   ASSERT_TRUE(networks) << networks.error().text();
@@ -39,7 +39,7 @@ TEST(NetworkArgumentTest, everything_can_be_said) {
   EXPECT_TRUE(std::holds_alternative<std::monostate>((*networks)[3].backend));
 }
 
-TEST(NetworkArgumentTest, what_is_wrong_is_refused) {
+TEST(NetworkTextTest, what_is_wrong_is_refused) {
   for (const char* text : {"", "bridge", "tap:", "tap", "fd:x", "fd:1", "nat:x", "nat,forward=22", "nat,forward=tcp:0:22", "nat,forward=tcp:99999:22",
                            "nat,forward=sctp:1:2", "nat,mac=03:00:00:00:00:01", "nat,mac=02:00:00:00:00", "nat,mac=02:00:00:00:00:0g",
                            "nat,capture=", "nat,speed=9", "tap:t0,forward=tcp:1:2", "nat,"}) {
@@ -50,4 +50,4 @@ TEST(NetworkArgumentTest, what_is_wrong_is_refused) {
 }
 
 }  // namespace
-}  // namespace bygone::programs
+}  // namespace bygone::machine::gen2

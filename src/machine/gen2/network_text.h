@@ -1,4 +1,4 @@
-// What --network says: nat, tap:NAME, fd:NUMBER, unplugged or none, then settings.
+// A machine's network adapters as people write them, on command lines and in definitions: nat, tap:NAME, fd:NUMBER, unplugged or none, then settings.
 //
 //   nat[,forward=tcp|udp:[ADDRESS:]HOSTPORT:GUESTPORT]…[,mac=AA:BB:CC:DD:EE:FF][,capture=FILE]
 //
@@ -12,9 +12,9 @@
 #include "machine/gen2/network_part.h"
 #include "support/result.h"
 
-namespace bygone::programs {
+namespace bygone::machine::gen2 {
 
 /// Adapters in order; a machine for which nothing is said has one behind NAT. Errors: kInvalidArgument.
-[[nodiscard]] Result<std::vector<machine::gen2::NetworkOptions>> parse_networks(const std::vector<std::string>& arguments);
+[[nodiscard]] Result<std::vector<NetworkOptions>> parse_networks(const std::vector<std::string>& arguments);
 
-}  // namespace bygone::programs
+}  // namespace bygone::machine::gen2

@@ -1,11 +1,9 @@
-#include "programs/bygone/network_argument.h"
+#include "machine/gen2/network_text.h"
 
 #include <charconv>
 
-namespace bygone::programs {
+namespace bygone::machine::gen2 {
 namespace {
-
-using machine::gen2::NetworkOptions;
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
@@ -110,4 +108,4 @@ Result<std::vector<NetworkOptions>> parse_networks(const std::vector<std::string
   return networks;
 }
 
-}  // namespace bygone::programs
+}  // namespace bygone::machine::gen2
