@@ -27,7 +27,8 @@ class Display:
     def __init__(self, folder):
         reader, writer = os.pipe()
         self.file = folder / "Xvfb_screen0"
-        self.process = subprocess.Popen(["Xvfb", "-displayfd", str(writer), "-screen", "0", "1280x1024x24", "-fbdir", str(folder)],
+        # -noreset: else the server starts anew when its last client goes, and turns away whoever comes meanwhile.
+        self.process = subprocess.Popen(["Xvfb", "-noreset", "-displayfd", str(writer), "-screen", "0", "1280x1024x24", "-fbdir", str(folder)],
                                         pass_fds=[writer], stderr=subprocess.DEVNULL)
         os.close(writer)
         with os.fdopen(reader) as answer:
@@ -57,6 +58,7 @@ class WindowTest(guest_test.GuestTest):
         process = subprocess.Popen([WINDOW, name, *options], env=self.environment, stderr=subprocess.PIPE, text=True)
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)
+        self.newest = process
         return process
 
     def do(self, *arguments):
@@ -72,6 +74,8 @@ class WindowTest(guest_test.GuestTest):
     def find(self, title):
         """The window's number, once it has that title."""
         def look():
+            if self.newest.poll() is not None:
+                self.fail(f"bygone-window ended with {self.newest.returncode}: {self.newest.stderr.read()}")
             done = subprocess.run(["xdotool", "search", "--onlyvisible", "--name", title], env=self.environment, capture_output=True, text=True)
             return done.stdout.split()[:1]
         return self.until(f"no window {title!r}", look)[0]
