@@ -18,6 +18,12 @@ if(BYGONE_SANITIZE)
   endif()
 endif()
 
+if(BYGONE_FUZZ)
+  # The rooms tell the fuzzer which ways an input took; without that it searches blindly.
+  target_compile_options(bygone_settings INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(bygone_settings INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
 find_program(BYGONE_CCACHE ccache)
 if(BYGONE_CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${BYGONE_CCACHE})

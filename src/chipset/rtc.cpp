@@ -113,8 +113,8 @@ void Rtc::take_time_registers() {
   const int written_year = static_cast<int>(decode(cmos_[kCenturyRegister]) * 100 + decode(cmos_[kYear]) % 100);
   const year_month_day date{year(written_year), month(decode(cmos_[kMonth])), day(decode(cmos_[kDay]))};
   if (!date.ok() || written_year > 9999 || hour > 23) return;  // nonsense leaves the time as it was
-  const std::int64_t second = sys_seconds(sys_days(date)).time_since_epoch().count() + hour * 3600 +
-                              decode(cmos_[kMinutes]) % 60 * 60 + decode(cmos_[kSeconds]) % 60;
+  const std::int64_t second = sys_seconds(sys_days(date)).time_since_epoch().count() + std::int64_t{hour} * 3600 +
+                              std::int64_t{decode(cmos_[kMinutes]) % 60} * 60 + decode(cmos_[kSeconds]) % 60;
   // The divider chain keeps its phase: the fraction of the second stays.
   const std::int64_t wall = wall_clock_().count();
   const std::int64_t fraction = ((wall + offset_us_) % kSecond + kSecond) % kSecond;

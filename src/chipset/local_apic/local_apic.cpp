@@ -272,7 +272,7 @@ void LocalApicModel::end_of_interrupt(Effects& effects) {
   const auto vector = in_service_.highest();
   if (!vector) return;
   in_service_.clear(*vector);
-  if (level_.test(*vector)) effects.level_eoi = *vector;
+  if (level_.test(*vector)) effects.level_eoi = vector;
   refresh(effects);
 }
 

@@ -98,16 +98,21 @@ Result<void> check_vhdx(VhdxLayout& layout, bool repairs, std::vector<Finding>& 
         findings.push_back({Finding::Level::kDamage, fmt::format("block {} is partially present without a sector bitmap", index), false});
       }
     }
+    if (block->has_reserved_bits) {
+      findings.push_back({Finding::Level::kDamage, fmt::format("block {} has reserved bits set in the block allocation table", index), false});
+    }
     if (index % 65536 == 0) BYGONE_CHECK(progress.step(index * metadata.block_bytes, metadata.size_bytes));
   }
-  if (metadata.has_parent) {
-    for (std::uint64_t chunk = 0; chunk * metadata.chunk_ratio() < blocks; ++chunk) {
-      const Result<VhdxLayout::Block> bitmap = layout.bitmap_block(chunk);
-      if (!bitmap) {
-        findings.push_back({Finding::Level::kDamage, bitmap.error().message, false});
-      } else if (bitmap->state == spec::vhdx::BlockState::kFullyPresent) {
-        claims.push_back({bitmap->file_offset, spec::vhdx::kBitmapBlockBytes, fmt::format("sector bitmap {}", chunk)});
-      }
+  // Only a differencing image's table has an entry behind its last, incomplete chunk.
+  const std::uint64_t chunks = metadata.bat_entry_count() / (metadata.chunk_ratio() + 1);
+  for (std::uint64_t chunk = 0; chunk < chunks; ++chunk) {
+    const Result<VhdxLayout::Block> bitmap = layout.bitmap_block(chunk);
+    if (!bitmap) {
+      findings.push_back({Finding::Level::kDamage, bitmap.error().message, false});
+    } else if (bitmap->state == spec::vhdx::BlockState::kFullyPresent) {
+      claims.push_back({bitmap->file_offset, spec::vhdx::kBitmapBlockBytes, fmt::format("sector bitmap {}", chunk)});
+      if (metadata.has_parent) continue;
+      findings.push_back({Finding::Level::kDamage, fmt::format("sector bitmap {} is in an image without a parent", chunk), false});
     }
   }
   find_overlaps(std::move(claims), findings);

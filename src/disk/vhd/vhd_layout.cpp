@@ -73,6 +73,7 @@ Result<void> VhdLayout::load() {
   is_full_.resize(blocks);
   if (!has_parent()) return {};
   BYGONE_ASSIGN(parent_, read_vhd_parent(file_, header_));
+  if (parent_.unique_id.is_zero()) return fail(ErrorCode::kCorrupt, "{} has a parent and does not say which", file_.name());
   return {};
 }
 

@@ -2,81 +2,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <array>
 
-#include "disk/fault_file.h"
 #include "disk/image_device.h"
 #include "disk/tools/transform.h"
-#include "disk/vhdx/vhdx_create.h"
-#include "disk/vhdx/vhdx_layout.h"
-#include "support/crc32c.h"
+#include "disk/vhdx/vhdx_corruption.h"
 
 namespace bygone::disk {
 namespace {
 
 namespace vhdx = spec::vhdx;
 using testing::HasSubstr;
-
-class VhdxCorruption : public testing::Test {
- protected:
-  VhdxCorruption() {
-    VhdxMetadata metadata;
-    metadata.block_bytes = 1U << 20;
-    metadata.size_bytes = 16U << 20;
-    metadata.disk_id = Guid::random();
-    metadata.logical_sector_bytes = 512;
-    metadata.physical_sector_bytes = 4096;
-    FaultFile file(history_);
-    EXPECT_TRUE(create_vhdx(file, metadata));
-  }
-
-  template <typename T>
-  T get(std::uint64_t offset) {
-    T value;
-    history_->now.read(offset, writable_bytes_of(value));
-    return value;
-  }
-  template <typename T>
-  void put(std::uint64_t offset, const T& value) {
-    history_->now.write(offset, bytes_of(value));
-  }
-  void put_header(const vhdx::Header& changed) {
-    for (const std::uint64_t offset : vhdx::kHeaderOffsets) {
-      vhdx::Header header = changed;
-      header.checksum = 0;
-      header.checksum = crc32c(bytes_of(header));
-      put(offset, header);
-    }
-  }
-  /// Changes the region table's entry `index` in both copies.
-  void change_region(std::size_t index, const std::function<void(vhdx::RegionTableEntry&)>& change, std::uint32_t count = 2) {
-    std::vector<std::byte> table(vhdx::kRegionTableBytes);
-    history_->now.read(vhdx::kRegionTableOffsets[0], table);
-    const std::size_t place = sizeof(vhdx::RegionTableHeader) + index * sizeof(vhdx::RegionTableEntry);
-    vhdx::RegionTableEntry entry;
-    std::memcpy(&entry, table.data() + place, sizeof entry);
-    change(entry);
-    std::memcpy(table.data() + place, &entry, sizeof entry);
-    vhdx::RegionTableHeader header = {};
-    header.signature = vhdx::kRegionTableSignature;
-    header.entry_count = count;
-    std::memcpy(table.data(), &header, sizeof header);
-    header.checksum = crc32c(table);
-    std::memcpy(table.data(), &header, sizeof header);
-    for (const std::uint64_t offset : vhdx::kRegionTableOffsets) history_->now.write(offset, table);
-  }
-  std::uint64_t metadata_offset() { return 2U << 20; }
-  std::uint64_t bat_offset() { return 3U << 20; }
-
-  Error open_error(bool is_read_only = false) {
-    FaultFile file(history_, is_read_only);
-    auto layout = VhdxLayout::open(file);
-    if (layout) return {ErrorCode::kInternal, "opened all the same", {}};
-    return layout.error();
-  }
-
-  std::shared_ptr<FaultFile::History> history_ = FaultFile::history_of({});
-};
 
 TEST_F(VhdxCorruption, untouched_file_opens) {
   FaultFile file(history_);
@@ -105,18 +41,59 @@ TEST_F(VhdxCorruption, one_header_is_enough_and_two_damaged_ones_are_not) {
   EXPECT_THAT(open_error().message, HasSubstr("both headers"));
 }
 
-TEST_F(VhdxCorruption, later_version_is_unsupported) {
+TEST_F(VhdxCorruption, headers_that_differ_with_one_sequence_number_have_no_current_one) {
   auto header = get<vhdx::Header>(vhdx::kHeaderOffsets[0]);
-  header.version = 2;
+  put_header(header);  // one header twice, as some of Microsoft's tools write it, is fine
+  {
+    FaultFile file(history_);
+    EXPECT_TRUE(VhdxLayout::open(file));
+  }
   put_header(header);
-  EXPECT_EQ(open_error().code, ErrorCode::kUnsupported);
+  header.data_write_guid = Guid::random();
+  header.checksum = 0;
+  header.checksum = crc32c(bytes_of(header));
+  put(vhdx::kHeaderOffsets[1], header);
+  EXPECT_THAT(open_error().message, HasSubstr("same sequence number"));
 }
 
-TEST_F(VhdxCorruption, log_outside_the_file) {
+TEST_F(VhdxCorruption, later_versions_are_unsupported) {
+  const auto header = get<vhdx::Header>(vhdx::kHeaderOffsets[0]);
+  auto later = header;
+  later.version = 2;
+  put_header(later);
+  EXPECT_EQ(open_error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(open_error().message, HasSubstr("version 2"));
+  later = header;
+  later.log_version = 1;
+  put_header(later);
+  EXPECT_EQ(open_error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(open_error().message, HasSubstr("log version 1"));
+}
+
+TEST_F(VhdxCorruption, log_where_none_can_be) {
+  const auto header = get<vhdx::Header>(vhdx::kHeaderOffsets[0]);
+  const auto expect_refused = [&](const char* what, std::uint64_t offset, std::uint32_t length) {
+    auto changed = header;
+    changed.log_offset = offset;
+    changed.log_length = length;
+    put_header(changed);
+    EXPECT_THAT(open_error().message, HasSubstr("log at")) << what;
+  };
+  expect_refused("outside the file", std::uint64_t{1} << 40, 1U << 20);
+  expect_refused("longer than the file", 1U << 20, 64U << 20);
+  expect_refused("in the header section", 0, 1U << 20);
+  expect_refused("no whole MiB", (1U << 20) + 4096, 1U << 20);
+  expect_refused("of no whole MiB", 1U << 20, 4096);
+  expect_refused("without length", 1U << 20, 0);
+}
+
+TEST_F(VhdxCorruption, log_over_a_region) {
   auto header = get<vhdx::Header>(vhdx::kHeaderOffsets[0]);
-  header.log_offset = std::uint64_t{1} << 40;
-  put_header(header);
-  EXPECT_THAT(open_error().message, HasSubstr("log at"));
+  for (const std::uint64_t offset : {metadata_offset(), bat_offset()}) {
+    header.log_offset = offset;
+    put_header(header);
+    EXPECT_THAT(open_error().message, HasSubstr("the log and the region")) << offset;
+  }
 }
 
 TEST_F(VhdxCorruption, log_without_valid_entries) {
@@ -213,19 +190,65 @@ TEST_F(VhdxCorruption, unknown_optional_region_is_kept_when_the_image_changes) {
   expect_kept(target, "after compacting");
 }
 
+TEST_F(VhdxCorruption, region_table_signature_and_count) {
+  const auto table = get<vhdx::RegionTableHeader>(vhdx::kRegionTableOffsets[0]);
+  change_region(0, [](vhdx::RegionTableEntry&) {}, vhdx::kMaximumRegionEntries + 1);
+  EXPECT_THAT(open_error().message, HasSubstr("2048 entries"));
+  for (const std::uint64_t offset : vhdx::kRegionTableOffsets) {
+    auto changed = table;
+    changed.signature = 1;
+    put(offset, changed);
+  }
+  EXPECT_THAT(open_error().message, HasSubstr("both region tables"));
+}
+
+TEST_F(VhdxCorruption, missing_and_doubled_regions) {
+  change_region(0, [](vhdx::RegionTableEntry&) {}, 1);
+  EXPECT_THAT(open_error().message, HasSubstr("no metadata region"));
+  const auto bat = [](vhdx::RegionTableEntry& entry) { entry.guid = vhdx::kBatRegion; };
+  change_region(1, bat);
+  EXPECT_THAT(open_error().message, testing::AllOf(HasSubstr(vhdx::kBatRegion.text()), HasSubstr("twice")));
+  const auto optional = [](vhdx::RegionTableEntry& entry) {
+    entry.guid = make_guid(9, 9, 9, {1, 2, 3, 4, 5, 6, 7, 8});
+    entry.flags = 0;
+  };
+  change_region(0, optional);
+  change_region(1, [](vhdx::RegionTableEntry& entry) { entry.guid = vhdx::kMetadataRegion; });
+  EXPECT_THAT(open_error().message, HasSubstr("no block allocation table"));
+}
+
 TEST_F(VhdxCorruption, overlapping_regions) {
   change_region(1, [](vhdx::RegionTableEntry& entry) { entry.file_offset = 3U << 20; });
   EXPECT_THAT(open_error().message, HasSubstr("overlap"));
 }
 
-TEST_F(VhdxCorruption, region_outside_the_file) {
-  change_region(1, [](vhdx::RegionTableEntry& entry) { entry.file_offset = 300U << 20; });
-  EXPECT_THAT(open_error().message, HasSubstr("where none can be"));
+TEST_F(VhdxCorruption, region_where_none_can_be) {
+  struct Place {
+    const char* what;
+    std::uint64_t offset;
+    std::uint32_t length;
+  };
+  for (const Place& place : {Place{"outside the file", 300U << 20, 1U << 20}, Place{"longer than the file", 2U << 20, 64U << 20},
+                             Place{"in the header section", 0, 1U << 20}, Place{"no whole MiB", (2U << 20) + 4096, 1U << 20},
+                             Place{"of no whole MiB", 2U << 20, 4096}, Place{"without length", 2U << 20, 0}}) {
+    change_region(1, [&](vhdx::RegionTableEntry& entry) {
+      entry.file_offset = place.offset;
+      entry.length = place.length;
+    });
+    EXPECT_THAT(open_error().message, HasSubstr("where none can be")) << place.what;
+  }
 }
 
 TEST_F(VhdxCorruption, metadata_table) {
   put(metadata_offset(), be32(1));
   EXPECT_THAT(open_error().message, HasSubstr("metadata table"));
+}
+
+TEST_F(VhdxCorruption, more_metadata_items_than_possible) {
+  auto header = get<vhdx::MetadataTableHeader>(metadata_offset());
+  header.entry_count = vhdx::kMaximumMetadataEntries + 1;
+  put(metadata_offset(), header);
+  EXPECT_THAT(open_error().message, HasSubstr("2048 entries"));
 }
 
 TEST_F(VhdxCorruption, unknown_required_metadata_item_is_named) {
@@ -236,26 +259,70 @@ TEST_F(VhdxCorruption, unknown_required_metadata_item_is_named) {
   EXPECT_THAT(open_error().message, HasSubstr(entry.item_id.text()));
 }
 
-TEST_F(VhdxCorruption, missing_metadata_item) {
-  auto entry = get<vhdx::MetadataTableEntry>(metadata_offset() + 32);
-  entry.item_id = Guid::random();
-  entry.flags = 0;
-  put(metadata_offset() + 32, entry);
-  EXPECT_THAT(open_error().message, HasSubstr("lacks file parameters"));
+TEST_F(VhdxCorruption, missing_metadata_items) {
+  const std::array names = {"file parameters", "disk size", "disk id", "logical sector size", "physical sector size"};
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const auto sound = get<vhdx::MetadataTableEntry>(metadata_offset() + 32 * (i + 1));
+    auto entry = sound;
+    entry.item_id = Guid::random();
+    entry.flags = 0;
+    put(metadata_offset() + 32 * (i + 1), entry);
+    EXPECT_THAT(open_error().message, HasSubstr(std::string("lacks ") + names[i]));
+    entry = sound;
+    entry.length = 3;
+    put(metadata_offset() + 32 * (i + 1), entry);
+    EXPECT_THAT(open_error().message, HasSubstr(std::string(names[i]) + " has a wrong length"));
+    put(metadata_offset() + 32 * (i + 1), sound);
+  }
 }
 
-TEST_F(VhdxCorruption, metadata_item_outside_its_region) {
-  auto entry = get<vhdx::MetadataTableEntry>(metadata_offset() + 32);
-  entry.offset = 0xFFFFFFF0;
-  put(metadata_offset() + 32, entry);
-  EXPECT_THAT(open_error().message, HasSubstr("outside its region"));
+TEST_F(VhdxCorruption, metadata_item_where_none_can_be) {
+  const auto sound = get<vhdx::MetadataTableEntry>(metadata_offset() + 32);
+  const auto expect_refused = [&](const char* what, std::uint32_t offset, std::uint32_t length) {
+    auto entry = sound;
+    entry.offset = offset;
+    entry.length = length;
+    put(metadata_offset() + 32, entry);
+    EXPECT_THAT(open_error().message, HasSubstr("outside its region")) << what;
+  };
+  expect_refused("past the end", 0xFFFFFFF0, 8);
+  expect_refused("over the end", (1U << 20) - 4, 8);
+  expect_refused("in the table", 64, 8);
+  expect_refused("without length", 64U << 10, 0);
+  expect_refused("longer than an item can be", 64U << 10, (1U << 20) + 1);
 }
 
-TEST_F(VhdxCorruption, block_size_that_is_no_power_of_two) {
-  const auto entry = get<vhdx::MetadataTableEntry>(metadata_offset() + 32);
-  put(metadata_offset() + entry.offset, le32(3U << 20));
-  EXPECT_EQ(open_error().code, ErrorCode::kCorrupt);
-  EXPECT_THAT(open_error().message, HasSubstr("power of two"));
+TEST_F(VhdxCorruption, metadata_item_twice) {
+  const auto first = get<vhdx::MetadataTableEntry>(metadata_offset() + 32);
+  put(metadata_offset() + 64, first);
+  EXPECT_THAT(open_error().message, testing::AllOf(HasSubstr(first.item_id.text()), HasSubstr("twice")));
+}
+
+TEST_F(VhdxCorruption, metadata_items_over_one_another) {
+  const auto first = get<vhdx::MetadataTableEntry>(metadata_offset() + 32);
+  auto second = get<vhdx::MetadataTableEntry>(metadata_offset() + 64);
+  second.offset = first.offset.value() + 4;
+  put(metadata_offset() + 64, second);
+  EXPECT_THAT(open_error().message, HasSubstr("share bytes"));
+}
+
+TEST_F(VhdxCorruption, metadata_values) {
+  const auto place_of = [this](std::size_t index) {
+    return metadata_offset() + get<vhdx::MetadataTableEntry>(metadata_offset() + 32 * (index + 1)).offset;
+  };
+  const auto expect_refused = [this](std::uint64_t place, auto value, const char* text) {
+    const auto sound = get<decltype(value)>(place);
+    put(place, value);
+    EXPECT_EQ(open_error().code, ErrorCode::kCorrupt) << text;
+    EXPECT_THAT(open_error().message, HasSubstr(text));
+    put(place, sound);
+  };
+  for (const std::uint32_t bytes : {0U, 3U << 20, 512U << 10, 512U << 20}) expect_refused(place_of(0), le32(bytes), "blocks have a power of two");
+  for (const std::uint64_t bytes : {std::uint64_t{0}, (std::uint64_t{64} << 40) + 512, (std::uint64_t{16} << 20) + 1}) {
+    expect_refused(place_of(1), le64(bytes), "whole sectors up to 64 TiB");
+  }
+  for (const std::uint32_t bytes : {0U, 1024U, 520U}) expect_refused(place_of(3), le32(bytes), "logical sectors have");
+  for (const std::uint32_t bytes : {0U, 2048U}) expect_refused(place_of(4), le32(bytes), "physical sectors have");
 }
 
 TEST_F(VhdxCorruption, disk_larger_than_its_table) {
@@ -275,6 +342,131 @@ TEST_F(VhdxCorruption, blocks_in_impossible_places) {
     ASSERT_FALSE(found) << std::hex << entry;
     EXPECT_EQ(found.error().code, ErrorCode::kCorrupt);
   }
+}
+
+TEST_F(VhdxCorruption, blocks_over_one_another_are_found_by_a_check) {
+  history_->now.resize(8U << 20);
+  put(bat_offset(), le64((std::uint64_t{4} << 20) | 6));
+  put(bat_offset() + 8, le64((std::uint64_t{4} << 20) | 6));
+  EXPECT_THAT(findings(), testing::Contains(HasSubstr("block 0 and block 1 share")));
+}
+
+TEST_F(VhdxCorruption, a_sector_bitmap_without_a_parent_and_reserved_bits_are_found_by_a_check) {
+  EXPECT_THAT(findings(), testing::IsEmpty());
+  put(bat_offset() + 8, le64(std::uint64_t{1} << 5));
+  EXPECT_THAT(findings(), testing::ElementsAre(HasSubstr("reserved bits")));
+  put(bat_offset() + 8, le64(0));
+  {  // so large that the table has entries for bitmaps
+    FaultFile file(history_);
+    auto layout = VhdxLayout::open(file);
+    ASSERT_TRUE((*layout)->resize(std::uint64_t{5} << 30));
+    ASSERT_TRUE((*layout)->close());
+    history_->now.resize(8U << 20);
+  }
+  EXPECT_THAT(findings(), testing::IsEmpty());
+  constexpr std::uint64_t kChunk = (std::uint64_t{1} << 23) * 512 >> 20;
+  put(bat_offset() + kChunk * 8, le64((std::uint64_t{4} << 20) | 6));
+  EXPECT_THAT(findings(), testing::ElementsAre(HasSubstr("sector bitmap 0")));
+}
+
+/// An image with a parent: sector bitmaps and the parent locator.
+class VhdxChildCorruption : public VhdxCorruption {
+ protected:
+  VhdxChildCorruption() { make({{"parent_linkage", "{" + Guid::random().text() + "}"}, {"relative_path", ".\\base.vhdx"}}); }
+  void make(const VhdxParentLocator& locator) {
+    VhdxMetadata metadata;
+    metadata.block_bytes = 1U << 20;
+    metadata.size_bytes = 16U << 20;
+    metadata.disk_id = Guid::random();
+    metadata.logical_sector_bytes = 512;
+    metadata.physical_sector_bytes = 4096;
+    metadata.has_parent = true;
+    metadata.parent = locator;
+    history_ = FaultFile::history_of({});
+    FaultFile file(history_);
+    ASSERT_TRUE(create_vhdx(file, metadata));
+    history_->now.resize(8U << 20);
+  }
+  Error find_error() {
+    FaultFile file(history_);
+    auto layout = VhdxLayout::open(file);
+    if (!layout) return layout.error();
+    const auto found = (*layout)->find(0, 512);
+    if (found) return {ErrorCode::kInternal, "found all the same", {}};
+    return found.error();
+  }
+  std::uint64_t locator_offset() { return metadata_offset() + get<vhdx::MetadataTableEntry>(metadata_offset() + 32 * 6).offset; }
+  static constexpr std::uint64_t kBitmapEntry = 8 * (std::uint64_t{1} << 23) * 512 >> 20;
+};
+
+TEST_F(VhdxChildCorruption, partially_present_without_a_sector_bitmap) {
+  put(bat_offset(), le64((std::uint64_t{4} << 20) | 7));
+  EXPECT_THAT(find_error().message, HasSubstr("partially present and has no sector bitmap"));
+  EXPECT_THAT(findings(), testing::Contains(HasSubstr("partially present without a sector bitmap")));
+}
+
+TEST_F(VhdxChildCorruption, sector_bitmap_in_a_state_that_is_a_payload_blocks) {
+  put(bat_offset(), le64((std::uint64_t{4} << 20) | 7));
+  for (const std::uint64_t state : {1U, 2U, 3U, 7U}) {
+    put(bat_offset() + kBitmapEntry, le64((std::uint64_t{5} << 20) | state));
+    EXPECT_THAT(find_error().message, HasSubstr("sector bitmap block 0 has the state")) << state;
+  }
+  put(bat_offset() + kBitmapEntry, le64((std::uint64_t{50} << 20) | 6));
+  EXPECT_THAT(find_error().message, HasSubstr("where no block can be"));
+}
+
+TEST_F(VhdxChildCorruption, no_parent_locator) {
+  auto entry = get<vhdx::MetadataTableEntry>(metadata_offset() + 32 * 6);
+  entry.item_id = Guid::random();
+  entry.flags = 0;
+  put(metadata_offset() + 32 * 6, entry);
+  EXPECT_THAT(open_error().message, HasSubstr("does not say which"));
+}
+
+TEST_F(VhdxChildCorruption, parent_locator_header) {
+  const auto header = get<vhdx::ParentLocatorHeader>(locator_offset());
+  auto changed = header;
+  changed.locator_type = Guid::random();
+  put(locator_offset(), changed);
+  EXPECT_EQ(open_error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(open_error().message, HasSubstr(changed.locator_type.text()));
+  changed = header;
+  changed.key_value_count = 60000;
+  put(locator_offset(), changed);
+  EXPECT_EQ(open_error().code, ErrorCode::kCorrupt);
+  auto item = get<vhdx::MetadataTableEntry>(metadata_offset() + 32 * 6);
+  item.length = sizeof header + 10;
+  put(metadata_offset() + 32 * 6, item);
+  EXPECT_THAT(open_error().message, HasSubstr("table is cut off"));
+  item.length = 10;
+  put(metadata_offset() + 32 * 6, item);
+  EXPECT_THAT(open_error().message, HasSubstr("too short"));
+}
+
+TEST_F(VhdxChildCorruption, parent_locator_entries) {
+  const std::uint64_t place = locator_offset() + sizeof(vhdx::ParentLocatorHeader);
+  const auto sound = get<vhdx::ParentLocatorEntry>(place);
+  const auto expect_refused = [&](const char* text, const std::function<void(vhdx::ParentLocatorEntry&)>& change) {
+    auto entry = sound;
+    change(entry);
+    put(place, entry);
+    EXPECT_THAT(open_error().message, HasSubstr(text));
+  };
+  expect_refused("lies outside it", [](auto& entry) { entry.key_offset = 0xFFFFFFF0; });
+  expect_refused("lies outside it", [](auto& entry) { entry.value_length = 0xFFFE; });
+  expect_refused("lies outside it", [](auto& entry) { entry.key_length = 3; });
+  expect_refused("empty text", [](auto& entry) { entry.key_offset = 0; });
+  expect_refused("empty text", [](auto& entry) { entry.value_length = 0; });
+  put(place, sound);
+  put(place + sizeof sound, sound);
+  EXPECT_THAT(open_error().message, HasSubstr("\"parent_linkage\" twice"));
+}
+
+TEST_F(VhdxChildCorruption, parent_linkage) {
+  make({{"relative_path", ".\\base.vhdx"}});
+  EXPECT_THAT(open_error().message, HasSubstr("lacks parent_linkage"));
+  make({{"parent_linkage", "base"}, {"relative_path", ".\\base.vhdx"}});
+  EXPECT_THAT(open_error().message, HasSubstr("\"base\" is no identity"));
 }
 
 TEST_F(VhdxCorruption, an_empty_block_that_claims_a_far_place_costs_nothing) {

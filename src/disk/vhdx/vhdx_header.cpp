@@ -57,8 +57,10 @@ Result<VhdxHeader> read_vhdx_header(File& file) {
   }
   std::optional<VhdxHeader> current;
   std::array<bool, 2> is_valid = {};
+  std::array<vhdx::Header, 2> headers;
   for (std::size_t slot = 0; slot < 2; ++slot) {
-    BYGONE_ASSIGN(const auto wire, read_object<vhdx::Header>(file, vhdx::kHeaderOffsets[slot]));
+    BYGONE_ASSIGN(headers[slot], read_object<vhdx::Header>(file, vhdx::kHeaderOffsets[slot]));
+    const vhdx::Header& wire = headers[slot];
     is_valid[slot] = is_intact(wire);
     if (!is_valid[slot]) continue;
     if (wire.version != vhdx::kVersion || wire.log_version != vhdx::kLogVersion) {
@@ -70,6 +72,12 @@ Result<VhdxHeader> read_vhdx_header(File& file) {
                          wire.log_offset,      wire.log_length,      slot,                 {}};
   }
   if (!current) return fail(ErrorCode::kCorrupt, "both headers of {} are damaged", file.name());
+  // 2.2.2: neither is current then. Some of Microsoft's own tools write one header twice, which leaves no doubt.
+  if (is_valid[0] && is_valid[1] && headers[0].sequence_number == headers[1].sequence_number &&
+      !std::ranges::equal(bytes_of(headers[0]), bytes_of(headers[1]))) {
+    return fail(ErrorCode::kCorrupt, "the headers of {} differ and have the same sequence number {}: neither is the current one",
+                file.name(), headers[0].sequence_number.value());
+  }
   current->is_valid = is_valid;
   BYGONE_CHECK(check_log_place(*current, file_bytes, file.name()));
   return *current;
@@ -99,14 +107,17 @@ Result<VhdxRegions> read_vhdx_regions(File& file, const MetadataReader& read) {
     std::memcpy(&header, bytes.data(), sizeof header);
     std::vector<std::byte> summed = bytes;
     std::fill_n(summed.begin() + offsetof(vhdx::RegionTableHeader, checksum), 4, std::byte{0});
-    regions.is_valid[slot] = header.signature == vhdx::kRegionTableSignature && header.checksum == crc32c(summed) &&
-                             header.entry_count <= vhdx::kMaximumRegionEntries;
+    regions.is_valid[slot] = header.signature == vhdx::kRegionTableSignature && header.checksum == crc32c(summed);
     if (regions.is_valid[slot] && table.empty()) table = std::move(bytes);
   }
   if (table.empty()) return fail(ErrorCode::kCorrupt, "both region tables of {} are damaged", file.name());
 
   vhdx::RegionTableHeader header;
   std::memcpy(&header, table.data(), sizeof header);
+  if (header.entry_count > vhdx::kMaximumRegionEntries) {
+    return fail(ErrorCode::kCorrupt, "the region table of {} has {} entries; {} are possible", file.name(), header.entry_count.value(),
+                vhdx::kMaximumRegionEntries);
+  }
   std::vector<VhdxRegion> all;
   for (std::uint32_t i = 0; i < header.entry_count; ++i) {
     vhdx::RegionTableEntry wire;

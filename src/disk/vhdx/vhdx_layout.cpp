@@ -51,6 +51,8 @@ Result<void> VhdxLayout::load() {
     if (file_.is_read_only()) {
       overlay_.emplace(contents);
     } else {
+      header_.file_write_guid = Guid::random();  // 2.2.2: before anything changes, replay included
+      BYGONE_CHECK(write_vhdx_header(file_, header_));
       BYGONE_CHECK(replay_vhdx_log(file_, contents));
       header_.log_guid = Guid{};
       BYGONE_CHECK(write_vhdx_header(file_, header_));
@@ -64,6 +66,7 @@ Result<void> VhdxLayout::load() {
   BYGONE_ASSIGN(regions_, read_vhdx_regions(file_, read));
   BYGONE_ASSIGN(metadata_, read_vhdx_metadata(regions_.metadata, read, file_.name()));
   ratio_ = metadata_.chunk_ratio();
+  BYGONE_CHECK(check_log_is_apart());
   if (metadata_.bat_entry_count() * sizeof(le64) > regions_.bat.length) {
     return fail(ErrorCode::kCorrupt, "{}: the block allocation table has no room for {} entries", file_.name(),
                 metadata_.bat_entry_count());
@@ -71,6 +74,20 @@ Result<void> VhdxLayout::load() {
   pages_.emplace(read);
   BYGONE_ASSIGN(const std::uint64_t file_bytes, file_.size());
   end_ = round_up(file_bytes, vhdx::kAlignment);
+  return {};
+}
+
+Result<void> VhdxLayout::check_log_is_apart() const {
+  const auto overlaps = [this](const VhdxRegion& region) {
+    return header_.log_offset < region.offset + region.length && region.offset < header_.log_offset + header_.log_length;
+  };
+  const auto check = [&](const VhdxRegion& region) -> Result<void> {
+    if (!overlaps(region)) return {};
+    return fail(ErrorCode::kCorrupt, "{}: the log and the region {} share bytes of the file", file_.name(), region.guid.text());
+  };
+  BYGONE_CHECK(check(regions_.bat));
+  BYGONE_CHECK(check(regions_.metadata));
+  for (const VhdxRegion& region : regions_.others) BYGONE_CHECK(check(region));
   return {};
 }
 
@@ -113,7 +130,7 @@ Result<VhdxLayout::Block> VhdxLayout::entry(std::uint64_t bat_index, std::uint64
   BYGONE_ASSIGN(const auto bytes, pages_->read(regions_.bat.offset + bat_index * sizeof(le64), sizeof(le64)));
   le64 wire;
   std::memcpy(&wire, bytes.data(), sizeof wire);
-  const Block block{static_cast<BlockState>(wire & vhdx::kBatStateMask), wire & vhdx::kBatOffsetMask};
+  const Block block{static_cast<BlockState>(wire & vhdx::kBatStateMask), wire & vhdx::kBatOffsetMask, (wire & vhdx::kBatReservedMask) != 0};
   const auto state = static_cast<unsigned>(block.state);
   if (state == 4 || state == 5) {
     return fail(ErrorCode::kCorrupt, "{}: entry {} of the block allocation table has the unknown state {}", file_.name(),

@@ -60,6 +60,7 @@ class VhdxLayout final : public ImageLayout {
   struct Block {
     spec::vhdx::BlockState state = spec::vhdx::BlockState::kNotPresent;
     std::uint64_t file_offset = 0;  ///< 0: none
+    bool has_reserved_bits = false;
   };
   /// The entry of a payload block, checked against the file.
   [[nodiscard]] Result<Block> block(std::uint64_t index);
@@ -71,6 +72,7 @@ class VhdxLayout final : public ImageLayout {
   explicit VhdxLayout(File& file);
 
   Result<void> load();
+  [[nodiscard]] Result<void> check_log_is_apart() const;
   Result<void> begin_modification();
   Result<Block> entry(std::uint64_t bat_index, std::uint64_t space_bytes);
   Result<void> set_entry(std::uint64_t bat_index, Block block);

@@ -89,7 +89,12 @@ class LogImage {
     for (std::uint32_t i = 0; i < header.descriptor_count; ++i) {
       const auto descriptor = object<vhdx::LogDescriptor>(offset + sizeof header + i * sizeof(vhdx::LogDescriptor));
       if (descriptor.sequence_number != header.sequence_number || descriptor.file_offset % kSector != 0) return false;
-      if (descriptor.signature == vhdx::kZeroDescriptorSignature) continue;
+      if (descriptor.signature == vhdx::kZeroDescriptorSignature) {
+        le64 length;
+        std::memcpy(&length, descriptor.leading_bytes.data(), sizeof length);
+        if (length % kSector != 0) return false;
+        continue;
+      }
       if (descriptor.signature != vhdx::kDataDescriptorSignature || data + kSector > end) return false;
       const auto sector = object<vhdx::LogDataSector>(data);
       const std::uint64_t sequence = (std::uint64_t{sector.sequence_high} << 32) | sector.sequence_low;

@@ -19,6 +19,19 @@ struct Item {
 
 using Items = std::map<Guid, Item>;
 
+Result<void> check_items_are_apart(const Items& items, const std::string& name) {
+  for (auto one = items.begin(); one != items.end(); ++one) {
+    for (auto other = std::next(one); other != items.end(); ++other) {
+      if (one->second.offset >= other->second.offset + other->second.length ||
+          other->second.offset >= one->second.offset + one->second.length) {
+        continue;
+      }
+      return fail(ErrorCode::kCorrupt, "{}: the metadata items {} and {} share bytes", name, one->first.text(), other->first.text());
+    }
+  }
+  return {};
+}
+
 Result<Items> read_items(const VhdxRegion& region, const MetadataReader& read, const std::string& name) {
   if (region.length < vhdx::kMetadataTableBytes) {
     return fail(ErrorCode::kCorrupt, "{}: the metadata region is too short", name);
@@ -27,8 +40,10 @@ Result<Items> read_items(const VhdxRegion& region, const MetadataReader& read, c
   BYGONE_CHECK(read(region.offset, table));
   vhdx::MetadataTableHeader header;
   std::memcpy(&header, table.data(), sizeof header);
-  if (header.signature != vhdx::kMetadataSignature || header.entry_count > vhdx::kMaximumMetadataEntries) {
-    return fail(ErrorCode::kCorrupt, "{}: the metadata table is damaged", name);
+  if (header.signature != vhdx::kMetadataSignature) return fail(ErrorCode::kCorrupt, "{}: the metadata table is damaged", name);
+  if (header.entry_count > vhdx::kMaximumMetadataEntries) {
+    return fail(ErrorCode::kCorrupt, "the metadata table of {} has {} entries; {} are possible", name, header.entry_count.value(),
+                vhdx::kMaximumMetadataEntries);
   }
   static constexpr std::array kKnown = {vhdx::kFileParametersItem,    vhdx::kVirtualDiskSizeItem,    vhdx::kVirtualDiskIdItem,
                                         vhdx::kLogicalSectorSizeItem, vhdx::kPhysicalSectorSizeItem, vhdx::kParentLocatorItem};
@@ -52,6 +67,7 @@ Result<Items> read_items(const VhdxRegion& region, const MetadataReader& read, c
       return fail(ErrorCode::kCorrupt, "{} has the metadata item {} twice", name, entry.item_id.text());
     }
   }
+  BYGONE_CHECK(check_items_are_apart(items, name));
   return items;
 }
 
@@ -143,6 +159,11 @@ Result<VhdxMetadata> read_vhdx_metadata(const VhdxRegion& region, const Metadata
     auto parent = parse_vhdx_parent_locator(bytes);
     if (!parent) return named(parent.error());
     metadata.parent = *std::move(parent);
+    const auto linkage = metadata.parent.find("parent_linkage");  // 2.6.2.6.3: always there
+    if (linkage == metadata.parent.end()) return fail(ErrorCode::kCorrupt, "{}: the parent locator lacks parent_linkage", name);
+    if (!Guid::parse(linkage->second)) {
+      return fail(ErrorCode::kCorrupt, "{}: the parent locator's parent_linkage \"{}\" is no identity", name, linkage->second);
+    }
   }
   return metadata;
 }
@@ -161,6 +182,7 @@ Result<VhdxParentLocator> parse_vhdx_parent_locator(std::span<const std::byte> b
     if (place + sizeof entry > bytes.size()) return fail(ErrorCode::kCorrupt, "the parent locator's table is cut off");
     std::memcpy(&entry, bytes.data() + place, sizeof entry);
     const auto text = [&bytes](std::uint32_t offset, std::uint32_t length) -> Result<std::string> {
+      if (offset == 0 || length == 0) return fail(ErrorCode::kCorrupt, "the parent locator has an empty text");
       if (length % 2 != 0 || offset > bytes.size() || length > bytes.size() - offset) {
         return fail(ErrorCode::kCorrupt, "a text of the parent locator lies outside it");
       }
@@ -168,7 +190,8 @@ Result<VhdxParentLocator> parse_vhdx_parent_locator(std::span<const std::byte> b
     };
     BYGONE_ASSIGN(std::string key, text(entry.key_offset, entry.key_length));
     BYGONE_ASSIGN(std::string value, text(entry.value_offset, entry.value_length));
-    parent.insert_or_assign(std::move(key), std::move(value));
+    const auto [place_of_key, is_new] = parent.emplace(std::move(key), std::move(value));
+    if (!is_new) return fail(ErrorCode::kCorrupt, "the parent locator has the key \"{}\" twice", place_of_key->first);
   }
   return parent;
 }
