@@ -22,12 +22,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::unique_ptr<vmbus::Device> service;
   switch (data[0] % 4) {
     case 0: service = std::make_unique<ShutdownService>(guest.loop()); break;
-    case 1: service = std::make_unique<HeartbeatService>(guest.loop(), bygone::devices::integration::KeyValues{}, std::chrono::hours(1)); break;
+    case 1: service = std::make_unique<HeartbeatService>(guest.loop(), std::chrono::hours(1)); break;
     case 2:
       service = std::make_unique<TimeSyncService>(
           guest.loop(), TimeSyncService::Clocks{[] { return std::uint64_t{1}; }, [] { return std::uint64_t{2}; }}, std::chrono::hours(1));
       break;
-    default: service = std::make_unique<KeyValueService>(guest.loop(), std::chrono::hours(1)); break;
+    default: service = std::make_unique<KeyValueService>(guest.loop(), KeyValues{}, std::chrono::hours(1)); break;
   }
   auto channel = guest.open(*service);
   std::span input(data + 1, size - 1);

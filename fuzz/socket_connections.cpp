@@ -34,14 +34,14 @@ struct World {
   explicit World(const std::filesystem::path& folder) {
     sockets::SocketBus bus;
     bus.is_ready = [] { return true; };
-    bus.add = [this](vmbus::Device& device) -> Result<void> {
-      offered.push_back(&device);
+    bus.add = [this](vmbus::Device& connection) -> Result<void> {
+      offered.push_back(&connection);
       return {};
     };
-    bus.remove = [this](vmbus::Device& device, std::move_only_function<void()> removed) {
-      guest.loop().post([this, &device, removed = std::move(removed)]() mutable {
-        channels.erase(&device);
-        std::erase(offered, &device);
+    bus.remove = [this](vmbus::Device& connection, std::move_only_function<void()> removed) {
+      guest.loop().post([this, &connection, removed = std::move(removed)]() mutable {
+        channels.erase(&connection);
+        std::erase(offered, &connection);
         removed();
       });
     };

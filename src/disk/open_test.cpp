@@ -3,12 +3,22 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include <cstddef>
+#include <cstdlib>
 #include <fstream>
 #include <random>
 
 #include "disk/host_file.h"
 #include "disk/test_folder.h"
 #include "disk/vhdx/vhdx_create.h"
+#include "support/unique_fd.h"
 
 namespace bygone::disk {
 namespace {
@@ -163,6 +173,86 @@ TEST(Open, raw_tail_reads_zero_and_iso_is_read_only) {
   const Result<void> written = write_blocks(*medium, 0, pattern(2048, 5));
   ASSERT_FALSE(written);
   EXPECT_EQ(written.error().code, ErrorCode::kPermissionDenied);
+}
+
+TEST(Open, media_are_known_by_their_volume_structures) {
+  const TestFolder folder;
+  const auto medium = [&](const std::string& name, const char* standard) {
+    std::string bytes(64U << 10, '\0');
+    bytes.replace(32769, 5, standard);
+    std::ofstream(folder.path(name)) << bytes;
+    return open_or_fail(folder.path(name));
+  };
+  for (const char* standard : {"CD001", "BEA01"}) {  // ISO 9660; UDF without one
+    const auto device = medium(std::string("medium-") + standard, standard);
+    ASSERT_TRUE(device);
+    EXPECT_EQ(device->info().logical_sector_bytes, 2048U) << standard;
+    EXPECT_EQ(device->info().size_bytes, 64U << 10);
+    EXPECT_TRUE(device->info().is_read_only);
+    EXPECT_EQ(read_all(*device, 32768, 2048)[1], static_cast<std::byte>(standard[0]));
+  }
+  EXPECT_EQ(medium("other", "XXXXX")->info().logical_sector_bytes, 512U);
+}
+
+/// How many of a file's pages are in the host's cache.
+std::size_t cached_pages(const std::string& path, std::uint64_t offset, std::size_t length) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  void* const mapped = ::mmap(nullptr, length, PROT_READ, MAP_SHARED, fd.get(), static_cast<off_t>(offset));
+  if (mapped == MAP_FAILED) return ~std::size_t{0};
+  std::vector<unsigned char> is_resident(length / 4096);
+  const int status = ::mincore(mapped, length, is_resident.data());
+  ::munmap(mapped, length);
+  return status != 0 ? ~std::size_t{0} : static_cast<std::size_t>(std::ranges::count_if(is_resident, [](unsigned char page) { return (page & 1) != 0; }));
+}
+
+TEST(Open, what_bypasses_the_cache_is_not_in_it) {
+  const TestFolder folder;
+  const std::string path = folder.path("a.vhdx");
+  ASSERT_TRUE(create_file(path, dynamic_metadata(16U << 20)));
+  constexpr std::size_t kBytes = 1U << 20;
+  const std::unique_ptr<std::byte, decltype(&std::free)> bytes(static_cast<std::byte*>(std::aligned_alloc(4096, kBytes)), &std::free);
+  std::ranges::copy(pattern(kBytes, 6), bytes.get());
+  OpenOptions options;
+  options.bypasses_cache = true;
+  const auto device = open_or_fail(path, options);
+  ASSERT_TRUE(device);
+  ASSERT_TRUE(write_blocks(*device, 0, {bytes.get(), kBytes}));
+  ASSERT_TRUE(flush_blocks(*device));
+  const auto extent = device->find(0, kBytes);
+  ASSERT_TRUE(extent);
+  ASSERT_EQ(extent->length, kBytes);
+  // Some file systems (tmpfs) have no way around the cache; there the content is what counts.
+  const bool can_bypass = UniqueFd(::open(path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC)).get() >= 0;
+  EXPECT_EQ(cached_pages(path, extent->file_offset, kBytes), can_bypass ? 0U : kBytes / 4096);
+  EXPECT_EQ(read_all(*device, 0, kBytes), pattern(kBytes, 6));
+}
+
+/// In a process where the kernel refuses io_uring, as it does in many containers.
+void exit_with_what_works_without_io_uring(const std::string& path) {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog filter{static_cast<unsigned short>(std::size(program)), program};
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) std::_Exit(10);
+  if (IoBackend::create(IoBackend::Kind::kUring)) std::_Exit(11);  // refused, or this shows nothing
+  const auto backend = IoBackend::create();
+  if (!backend || (*backend)->name() != "threads") std::_Exit(12);
+  auto device = open_image(path);
+  const std::vector<std::byte> bytes = pattern(4096, 9);
+  if (!device || !write_blocks(**device, 8192, bytes) || !flush_blocks(**device)) std::_Exit(13);
+  std::vector<std::byte> read(bytes.size());
+  if (!read_blocks(**device, 8192, read) || read != bytes || !(*device)->close()) std::_Exit(14);
+  std::_Exit(0);
+}
+
+TEST(OpenWithoutIoUringDeathTest, threads_take_its_place) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // a process of its own: this one may have threads
+  const TestFolder folder;
+  ASSERT_TRUE(create_file(folder.path("a.vhdx"), dynamic_metadata(16U << 20)));
+  EXPECT_EXIT(exit_with_what_works_without_io_uring(folder.path("a.vhdx")), testing::ExitedWithCode(0), "");
 }
 
 TEST(Open, second_writer_is_refused) {

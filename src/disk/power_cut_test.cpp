@@ -206,6 +206,19 @@ Result<void> resize_layout(ImageLayout& layout, std::uint64_t size) {
   return dynamic_cast<VhdLayout&>(layout).resize(size);
 }
 
+/// The same, resized afterwards: that is what its changes are.
+std::shared_ptr<FaultFile::History> resized_image(Kind kind, const std::shared_ptr<BlockDevice>& parent, Expectation& expectation,
+                                                  unsigned seed, std::uint64_t size) {
+  const auto history = filled_image(kind, parent, expectation, seed);
+  FaultFile file(history);
+  auto layout = open_kind(kind, file);
+  EXPECT_TRUE(layout);
+  const Result<void> resized = resize_layout(**layout, size);
+  EXPECT_TRUE(resized) << resized.error().text();
+  EXPECT_TRUE((*layout)->close());
+  return history;
+}
+
 TEST_P(PowerCut, what_was_flushed_is_there_after_every_change) {
   const Kind kind = GetParam();
   const auto parent = make_parent(kind);
@@ -249,17 +262,9 @@ TEST_P(PowerCut, resize_leaves_the_old_size_or_the_new_one) {
   const Kind kind = GetParam();
   const auto parent = make_parent(kind);
   Expectation expectation(has_parent(kind) ? kParentStamp : 0);
-  const auto history = filled_image(kind, parent, expectation, 3);
   // So much larger that the tables have to move.
   const std::uint64_t larger = is_vhdx(kind) && !is_fixed(kind) ? std::uint64_t{300} << 30 : std::uint64_t{64} << 20;
-  {
-    FaultFile file(history);
-    auto layout = open_kind(kind, file);
-    ASSERT_TRUE(layout);
-    const Result<void> resized = resize_layout(**layout, larger);
-    ASSERT_TRUE(resized) << resized.error().text();
-    ASSERT_TRUE((*layout)->close());
-  }
+  const auto history = resized_image(kind, parent, expectation, 3, larger);
   std::mt19937 random(5);
   for (int round = 0; round < 2; ++round) {
     for (std::size_t cut = 0; cut <= history->count(); ++cut) {
@@ -282,16 +287,8 @@ TEST_P(PowerCut, shrinking_keeps_what_lies_before_the_new_end) {
   const Kind kind = GetParam();
   const auto parent = make_parent(kind);
   Expectation expectation(has_parent(kind) ? kParentStamp : 0);
-  const auto history = filled_image(kind, parent, expectation, 5);
   constexpr std::uint64_t kSmaller = kDiskBytes / 2 - 37 * kSector;  // inside a block
-  {
-    FaultFile file(history);
-    auto layout = open_kind(kind, file);
-    ASSERT_TRUE(layout);
-    const Result<void> resized = resize_layout(**layout, kSmaller);
-    ASSERT_TRUE(resized) << resized.error().text();
-    ASSERT_TRUE((*layout)->close());
-  }
+  const auto history = resized_image(kind, parent, expectation, 5, kSmaller);
   std::mt19937 random(6);
   for (std::size_t cut = 0; cut <= history->count(); ++cut) {
     const std::string where = fmt::format("cut after {} of {}", cut, history->count());
@@ -396,6 +393,68 @@ TEST_P(PowerCutInMerge, the_child_shows_what_it_did) {
     std::vector<std::byte> now(kDiskBytes);
     ASSERT_TRUE(read_blocks(**device, 0, now));
     ASSERT_EQ(now, shown) << cut;
+  }
+}
+
+TEST_P(PowerCutInMerge, parent_and_child_know_each_other_while_it_begins) {
+  const auto [kind, parent_kind] = GetParam();
+  const auto parent = FaultFile::history_of(new_image(parent_kind));
+  const auto identity_of = [](Kind image_kind, const std::shared_ptr<FaultFile::History>& history) {
+    FaultFile file(history, true);
+    auto layout = open_kind(image_kind, file);
+    EXPECT_TRUE(layout);
+    return layout ? (*layout)->link_identity() : Guid{};
+  };
+  const auto identities_in = [](Kind image_kind, const std::shared_ptr<FaultFile::History>& history) {
+    FaultFile file(history, true);
+    auto layout = open_kind(image_kind, file);
+    EXPECT_TRUE(layout) << layout.error().text();
+    return layout ? (*layout)->parent()->identities : std::vector<Guid>();
+  };
+  const Guid before = identity_of(parent_kind, parent);
+  auto child = FaultFile::history_of(new_image(kind));
+  {
+    FaultFile file(child);
+    auto layout = open_kind(kind, file);
+    ASSERT_TRUE(layout);
+    if (auto* vhdx = dynamic_cast<VhdxLayout*>(layout->get())) {
+      ASSERT_TRUE(vhdx->set_parent({{"parent_linkage", before.text()}, {"relative_path", ".\\base.vhdx"}}));
+    } else {
+      ASSERT_TRUE(dynamic_cast<VhdLayout&>(**layout).set_parent(VhdParent{before, 77, "base.vhd", ".\\base.vhd", "/base.vhd"}));
+    }
+    ASSERT_TRUE((*layout)->close());
+  }
+  child = FaultFile::history_of(child->now);
+  {
+    auto device = open_device(kind, child, nullptr);
+    ASSERT_TRUE(device);
+    const Result<void> announced = announce_merge(**device);
+    ASSERT_TRUE(announced) << announced.error().text();
+    EXPECT_TRUE(child->count() > 0);
+    // Durable already, before the parent is touched and the child closed.
+    std::mt19937 random(37);
+    const auto now = FaultFile::history_of(child->after_power_cut(child->count(), random));
+    EXPECT_EQ(identities_in(kind, now).size(), is_vhdx(kind) ? 2U : 1U);
+  }
+  std::mt19937 random(41);
+  for (std::size_t cut = 0; cut <= child->count(); ++cut) {
+    const auto identities = identities_in(kind, FaultFile::history_of(child->after_power_cut(cut, random)));
+    ASSERT_TRUE(std::ranges::find(identities, before) != identities.end()) << "the child lost its parent: cut after " << cut;
+  }
+  const auto identities = identities_in(kind, child);
+  const auto changing = FaultFile::history_of(parent->now);
+  {
+    FaultFile file(changing);
+    auto layout = open_kind(parent_kind, file);
+    ASSERT_TRUE(layout);
+    if (auto* vhdx = dynamic_cast<VhdxLayout*>(layout->get())) {
+      ASSERT_TRUE(vhdx->set_data_write_guid(identity_of(kind, child)));
+    }
+    ASSERT_TRUE((*layout)->close());
+  }
+  for (std::size_t cut = 0; cut <= changing->count(); ++cut) {
+    const Guid now = identity_of(parent_kind, FaultFile::history_of(changing->after_power_cut(cut, random)));
+    ASSERT_TRUE(std::ranges::find(identities, now) != identities.end()) << "the parent is a stranger: cut after " << cut;
   }
 }
 

@@ -24,8 +24,6 @@ constexpr std::array<const char*, 3> kOwnFiles = {".vars", ".state", ".log"};  /
 
 std::error_code exists_already(const fs::path& path) { return std::error_code(fs::exists(path) ? EEXIST : 0, std::generic_category()); }
 
-Result<void> write_text(const fs::path& path, const std::string& text) { return replace_file(path, std::as_bytes(std::span(text))); }
-
 /// One run of data, at the same place in both files.
 Result<void> copy_run(int from, int to, off_t start, off_t end, const std::string& name) {
   off_t source = start, target = start;
@@ -126,7 +124,7 @@ Result<MachineFolder> rename(const MachineFolder& machine, const std::string& na
   if (exists_already(renamed.folder)) return fail(ErrorCode::kAlreadyExists, "{} exists already", renamed.folder.string());
   read.document["name"] = name;
   // Both names' files are there while the folder changes its own: a machine is whole before and after.
-  BYGONE_CHECK(write_text(machine.folder / (name + ".json"), write_document(read.document)));
+  BYGONE_CHECK(replace_text_file(machine.folder / (name + ".json"), write_document(read.document)));
   for (const char* extension : kOwnFiles) {
     std::error_code ignored;
     fs::create_hard_link(machine.file(extension), machine.folder / (name + extension), ignored);

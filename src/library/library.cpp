@@ -24,8 +24,6 @@ std::string text_of_bytes(const std::vector<std::byte>& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-Result<void> write_text(const fs::path& path, const std::string& text) { return replace_file(path, std::as_bytes(std::span(text))); }
-
 bool is_machine(const fs::path& folder) {
   std::error_code ignored;
   return fs::is_regular_file(folder / (folder.filename().string() + ".json"), ignored);
@@ -77,7 +75,7 @@ Result<void> Library::add_place(const fs::path& place) {
     if (old.is_object()) document = std::move(old);
   }
   document["places"] = std::move(list);
-  return write_text(configuration_, write_document(document));
+  return replace_text_file(configuration_, write_document(document));
 }
 
 std::vector<MachineFolder> Library::list() const {
@@ -124,7 +122,7 @@ Result<ReadDefinition> load(const MachineFolder& machine) {
 Result<void> store(const MachineFolder& machine, const Document& document) {
   const std::string text = write_document(document);
   BYGONE_CHECK(read_definition(text, machine.definition().filename().string()));
-  return write_text(machine.definition(), text);
+  return replace_text_file(machine.definition(), text);
 }
 
 Result<MachineFolder> create(const fs::path& place, const Document& document, const std::function<Result<void>(const fs::path&)>& prepare) {
@@ -141,7 +139,7 @@ Result<MachineFolder> create(const fs::path& place, const Document& document, co
   std::string unfinished = (place / (".new-" + machine.name + "-XXXXXX")).string();
   if (::mkdtemp(unfinished.data()) == nullptr) return fail_errno(errno, "creating a folder in " + place.string());
   auto outcome = prepare ? prepare(unfinished) : Result<void>();
-  if (outcome) outcome = write_text(fs::path(unfinished) / (machine.name + ".json"), text);
+  if (outcome) outcome = replace_text_file(fs::path(unfinished) / (machine.name + ".json"), text);
   if (outcome && ::rename(unfinished.c_str(), machine.folder.c_str()) != 0) outcome = fail_errno(errno, "creating " + machine.folder.string());
   if (!outcome) {
     fs::remove_all(unfinished, error);

@@ -165,6 +165,52 @@ class Interruption(Case):
             base.unlink()
 
 
+    def test_every_command_stops_or_finishes_at_any_moment(self):
+        """Whatever the moment of Ctrl-C, the images read as before, they are sound, and nothing unfinished lies beside them."""
+        data = random.Random(3).randbytes(8 * MIB)
+        size = 64 * MIB
+        base, child, moved, target = (self.folder / name for name in ("base.vhdx", "child.vhdx", "moved.vhdx", "target.vhdx"))
+
+        def prepare():
+            for path in self.folder.iterdir():
+                path.unlink()
+            self.succeed("disk", "create", base, size)
+            self.write(base, 0, data)
+            shutil.copy2(base, moved)
+            self.succeed("disk", "create", child, "--parent", base)
+            self.write(child, 4 * MIB, data)
+
+        commands = {"create": ["create", target, "256M", "--kind", "fixed"], "info": ["info", child], "check": ["check", child],
+                    "repair": ["check", "--repair", base], "convert": ["convert", child, target], "resize": ["resize", child, "96M"],
+                    "compact": ["compact", child], "map": ["map", child], "rebase": ["rebase", child, "--parent", moved],
+                    "merge": ["merge", child]}
+        expected = data[:4 * MIB] + data
+        stopped = 0
+        for name, arguments in commands.items():
+            for milliseconds in (1, 4, 8, 16, 40):
+                prepare()
+                command = subprocess.Popen([BYGONE, "disk", *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                time.sleep(milliseconds / 1000)
+                command.send_signal(signal.SIGINT)
+                _, errors = command.communicate(timeout=120)
+                when = f"{name}, Ctrl-C after {milliseconds} ms: code {command.returncode}, {errors}"
+                # Before the program has begun the signal just ends it.
+                self.assertIn(command.returncode, (0, 1, -signal.SIGINT), when)
+                stopped += command.returncode != 0
+                is_merged = name == "merge" and not child.exists()
+                leaf = base if is_merged else child
+                wanted = {"base.vhdx", "moved.vhdx"} | (set() if is_merged else {"child.vhdx"})
+                if command.returncode == 0 and name in ("create", "convert"):
+                    wanted.add("target.vhdx")
+                self.assertEqual(set(self.names()), wanted, when)
+                for image in sorted(wanted):
+                    self.succeed("disk", "check", self.folder / image)
+                content = self.content(leaf)
+                self.assertIn(len(content), (size, 96 * MIB) if name == "resize" else (size,), when)
+                self.assertTrue(content[:len(expected)] == expected and not any(content[len(expected):]), when)
+        self.assertGreater(stopped, 0, "no command was ever stopped")
+
+
 class Space(Case):
     def limited(self, bytes_allowed):
         return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_allowed, bytes_allowed))

@@ -519,6 +519,99 @@ TEST(Tools, sixty_four_tebibytes_open_at_once) {
   ASSERT_TRUE((*device)->close());
 }
 
+TEST(Tools, blocks_of_every_size) {
+  const TestFolder folder;
+  constexpr std::uint64_t kBytes = std::uint64_t{1} << 30;
+  for (std::uint32_t mebibytes = 1; mebibytes <= 256; mebibytes *= 2) {
+    const std::string path = folder.path(fmt::format("{}.vhdx", mebibytes));
+    const std::string child = folder.path(fmt::format("{}-child.vhdx", mebibytes));
+    CreateOptions options;
+    options.size_bytes = kBytes;
+    options.block_bytes = mebibytes << 20;
+    ASSERT_TRUE(create_disk(path, options));
+    options.kind = DiskKind::kDifferencing;
+    options.parent = path;
+    ASSERT_TRUE(create_disk(child, options));
+    const std::uint64_t border = std::uint64_t{mebibytes} << 20;  // between the first two blocks
+    const Model below(8192, std::byte{1});
+    const Model above(4096, std::byte{2});
+    {
+      auto device = open_image(path);
+      ASSERT_TRUE(device);
+      ASSERT_TRUE(write_blocks(**device, border - 4096, below));
+      ASSERT_TRUE(write_blocks(**device, kBytes - 4096, above));
+      ASSERT_TRUE((*device)->close());
+    }
+    {
+      auto device = open_image(child);
+      ASSERT_TRUE(device);
+      ASSERT_TRUE(write_blocks(**device, border, above));
+      ASSERT_TRUE((*device)->close());
+    }
+    EXPECT_EQ(describe_chain(child).value()[1].block_bytes, mebibytes << 20);
+    expect_sound(path);
+    expect_sound(child);
+    OpenOptions reading;
+    reading.read_only = true;
+    auto device = open_image(child, reading);
+    ASSERT_TRUE(device) << device.error().text();
+    Model read(8192);
+    ASSERT_TRUE(read_blocks(**device, border - 4096, read));
+    EXPECT_TRUE(std::ranges::equal(std::span(read).first(4096), std::span(below).first(4096))) << mebibytes;
+    EXPECT_TRUE(std::ranges::equal(std::span(read).last(4096), above)) << mebibytes;
+    ASSERT_TRUE(read_blocks(**device, kBytes - 8192, read));
+    EXPECT_EQ(read[4095], std::byte{0});
+    EXPECT_EQ(read[4096], std::byte{2});
+    output_of(fmt::format("qemu-img check -q -f vhdx {}", path));
+  }
+  CreateOptions options;
+  options.size_bytes = kBytes;
+  for (const std::uint32_t bytes : {512U << 10, 3U << 20, 512U << 20}) {
+    options.block_bytes = bytes;
+    const auto refused = create_disk(folder.path("refused.vhdx"), options);
+    ASSERT_FALSE(refused) << bytes;
+    EXPECT_THAT(refused.error().text(), HasSubstr("between 1 and 256 MiB"));
+  }
+}
+
+TEST(Tools, what_compact_frees_was_trimmed_or_zeroed) {
+  const TestFolder folder;
+  for (const char* name : {"a.vhdx", "a.vhd"}) {
+    const std::string path = folder.path(name);
+    CreateOptions options;
+    options.format = format_of_name(path).value();
+    options.size_bytes = 64U << 20;
+    options.block_bytes = 2U << 20;
+    ASSERT_TRUE(create_disk(path, options));
+    Model model(64U << 20);
+    for (std::size_t i = 0; i < model.size(); i += 512) std::fill_n(model.begin() + static_cast<std::ptrdiff_t>(i), 512, static_cast<std::byte>(1 + i / 512 % 255));
+    {
+      auto device = open_image(path);
+      ASSERT_TRUE(write_blocks(**device, 0, model));
+      ASSERT_TRUE((*device)->close());
+    }
+    const auto empty = [&](std::size_t offset, std::size_t length) {
+      std::fill_n(model.begin() + static_cast<std::ptrdiff_t>(offset), length, std::byte{0});
+    };
+    {
+      auto device = open_image(path);
+      ASSERT_TRUE(unmap_blocks(**device, 8U << 20, 16U << 20));
+      empty(8U << 20, 16U << 20);
+      ASSERT_TRUE(write_blocks(**device, 32U << 20, Model(16U << 20)));
+      empty(32U << 20, 16U << 20);
+      ASSERT_TRUE(zero_blocks(**device, 50U << 20, 8U << 20));
+      empty(50U << 20, 8U << 20);
+      ASSERT_TRUE((*device)->close());
+    }
+    const Result<void> compacted = compact_disk(path, {});
+    ASSERT_TRUE(compacted) << compacted.error().text();
+    expect_reads(path, model);
+    expect_sound(path);
+    // 40 of 64 MiB are gone; what is left are 24 MiB and the tables.
+    EXPECT_LT(std::filesystem::file_size(path), (24U << 20) + (6U << 20)) << path;
+  }
+}
+
 TEST(Tools, sizes_are_read_as_people_write_them) {
   EXPECT_EQ(parse_size("40G").value(), std::uint64_t{40} << 30);
   EXPECT_EQ(parse_size("1.5 MiB").value(), 1572864U);

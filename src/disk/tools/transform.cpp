@@ -90,7 +90,17 @@ CreateOptions options_like(const OpenedImage& image, const std::string& path) {
   return options;
 }
 
-/// The locator of a VHDX child while its parent is being changed into what the child shows: the parent is right before and after.
+/// A VHD child that lives on knows the date that the merge left its parent with.
+Result<void> remember_parent_date(ImageDevice& child, const std::string& parent_path) {
+  auto* vhd = dynamic_cast<VhdLayout*>(&child.layout());
+  if (vhd == nullptr) return {};
+  VhdParent parent = vhd->parent_description();
+  parent.time_stamp = vhd_parent(child.file().name(), parent_path, parent.unique_id).time_stamp;
+  return vhd->set_parent(parent);
+}
+
+}  // namespace
+
 Result<void> announce_merge(ImageDevice& child) {
   if (auto* vhdx = dynamic_cast<VhdxLayout*>(&child.layout())) {
     VhdxParentLocator locator = vhdx->metadata().parent;
@@ -104,17 +114,6 @@ Result<void> announce_merge(ImageDevice& child) {
   }
   return {};
 }
-
-/// A VHD child that lives on knows the date that the merge left its parent with.
-Result<void> remember_parent_date(ImageDevice& child, const std::string& parent_path) {
-  auto* vhd = dynamic_cast<VhdLayout*>(&child.layout());
-  if (vhd == nullptr) return {};
-  VhdParent parent = vhd->parent_description();
-  parent.time_stamp = vhd_parent(child.file().name(), parent_path, parent.unique_id).time_stamp;
-  return vhd->set_parent(parent);
-}
-
-}  // namespace
 
 Result<void> punch_zeros(ImageDevice& image, const Progress& progress) {
   ImageDevice* const device = &image;

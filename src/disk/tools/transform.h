@@ -29,6 +29,10 @@ namespace bygone::disk {
 /// A merge that is cut short can be started again: until it is complete the child reads as before. The child's file stays.
 [[nodiscard]] Result<void> merge_disk(const std::string& child, const Progress& progress);
 
+/// A merge's first step, on the open child: while its parent is being changed into what the child shows, the parent is right for it
+/// before and after. Durable when it returns.
+[[nodiscard]] Result<void> announce_merge(ImageDevice& child);
+
 /// Points a differencing image to its parent's new place; with `is_forced` to a parent of another identity, whose content must be
 /// the same.
 [[nodiscard]] Result<void> rebase_disk(const std::string& child, const std::string& parent, bool is_forced);
