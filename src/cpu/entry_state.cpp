@@ -1,6 +1,7 @@
 #include "cpu/entry_state.h"
 
 #include <array>
+#include <vector>
 
 #include "cpu/cpuid.h"
 #include "cpu/reset_state.h"
@@ -30,13 +31,17 @@ constexpr std::uint64_t descriptor(std::uint32_t attributes) {
   return 0x000F00000000FFFF | static_cast<std::uint64_t>(attributes) << 40;
 }
 
-Result<SystemRegisters> flat(memory::GuestMemory& memory, memory::Gpa descriptors, std::uint32_t code) {
-  const std::array<std::uint64_t, 3> table{0, descriptor(code), descriptor(kFlatData)};
-  BYGONE_CHECK(memory.write_object(descriptors, table));
+Result<SystemRegisters> flat(memory::GuestMemory& memory, memory::Gpa descriptors, std::uint16_t selector, std::uint32_t code) {
+  std::vector<std::uint64_t> table(selector / sizeof(std::uint64_t));
+  table.push_back(descriptor(code));
+  table.push_back(descriptor(kFlatData));
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(table));
+  BYGONE_CHECK(memory.write(descriptors, bytes));
   SystemRegisters registers = reset_state(VpIndex{0}, CpuidTable{}).system;
-  for (Segment& segment : registers.segments) segment = {0, kFlatLimit, kEntryData, kFlatData};
-  registers.segments[static_cast<std::size_t>(SegmentName::kCs)] = {0, kFlatLimit, kEntryCode, code};
-  registers.gdt = {descriptors.value, sizeof(table) - 1};
+  const auto data = static_cast<std::uint16_t>(selector + sizeof(std::uint64_t));
+  for (Segment& segment : registers.segments) segment = {0, kFlatLimit, data, kFlatData};
+  registers.segments[static_cast<std::size_t>(SegmentName::kCs)] = {0, kFlatLimit, selector, code};
+  registers.gdt = {descriptors.value, static_cast<std::uint16_t>(bytes.size() - 1)};
   registers.idt = {0, 0};
   registers.cr0 = kCr0Protected;
   registers.cr4 = kCr4Base;
@@ -46,7 +51,7 @@ Result<SystemRegisters> flat(memory::GuestMemory& memory, memory::Gpa descriptor
 }  // namespace
 
 Result<SystemRegisters> prepare_long_mode(memory::GuestMemory& memory, memory::Gpa page_tables,
-                                          memory::Gpa descriptors) {
+                                          memory::Gpa descriptors, std::uint16_t code) {
   std::array<std::uint64_t, kEntries> table = {};
   const memory::Gpa pointers = page_tables + memory::kPageSize;
   const memory::Gpa directories = pointers + memory::kPageSize;
@@ -58,7 +63,7 @@ Result<SystemRegisters> prepare_long_mode(memory::GuestMemory& memory, memory::G
     for (std::size_t j = 0; j < kEntries; ++j) table[j] = (i * kEntries + j) * kLargePage | kLargePageEntry;
     BYGONE_CHECK(memory.write_object(directories + i * memory::kPageSize, table));
   }
-  BYGONE_ASSIGN(SystemRegisters registers, flat(memory, descriptors, kFlatCode | kSegmentLong));
+  BYGONE_ASSIGN(SystemRegisters registers, flat(memory, descriptors, code, kFlatCode | kSegmentLong));
   registers.cr0 |= kCr0Paging;
   registers.cr3 = page_tables.value;
   registers.cr4 |= kCr4Pae;
@@ -67,7 +72,7 @@ Result<SystemRegisters> prepare_long_mode(memory::GuestMemory& memory, memory::G
 }
 
 Result<SystemRegisters> prepare_protected_mode(memory::GuestMemory& memory, memory::Gpa descriptors) {
-  return flat(memory, descriptors, kFlatCode | kSegmentDefaultBig);
+  return flat(memory, descriptors, kEntryCode, kFlatCode | kSegmentDefaultBig);
 }
 
 SystemRegisters prepare_real_mode(std::uint16_t segment) {

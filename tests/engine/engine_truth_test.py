@@ -68,11 +68,12 @@ def look():
     return best, 0
 
 
-def ask(bygone, **options):
-    with tempfile.TemporaryDirectory() as cache:
-        os.chmod(cache, 0o777)
-        environment = {**os.environ, "XDG_CACHE_HOME": cache}
-        done = subprocess.run([bygone, "engine", "--fresh", "--json"], capture_output=True, text=True, env=environment, **options)
+def ask(bygone, cache=None, fresh=True, **options):
+    with tempfile.TemporaryDirectory() as own_cache:
+        os.chmod(own_cache, 0o777)
+        environment = {**os.environ, "XDG_CACHE_HOME": cache or own_cache}
+        command = [bygone, "engine", "--json"] + (["--fresh"] if fresh else [])
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, **options)
     if done.returncode != 0:
         sys.exit(f"bygone engine ended with {done.returncode}: {done.stderr}")
     return {engine["name"]: engine for engine in json.loads(done.stdout)}
@@ -92,6 +93,7 @@ def check_verdict(bygone, wanted):
     kvm, software = engines["kvm"], engines["software"]
     print(f"own look: {rate} million instructions a second, error {number}; bygone: {kvm}")
     check(software["usable"], "the software processor is usable everywhere")
+    check(software["million_instructions_per_second"] > 0, "and its rate was measured")
     check(kvm["default"] == kvm["usable"] and software["default"] == (not kvm["usable"]), "the best usable engine is the default")
     if rate is None:
         check(not kvm["usable"] and "/dev/kvm" in kvm["reason"], "without /dev/kvm it is not usable and the reason names it")
@@ -102,6 +104,29 @@ def check_verdict(bygone, wanted):
             check("emulated" in kvm["reason"], "the reason says that kernel mode is emulated")
     if wanted:
         check(kvm["usable"] == (wanted == "usable"), f"KVM is {wanted} here")
+
+
+def check_memory(bygone):
+    """What was measured is remembered for this kernel and this microcode, and for no other."""
+    with tempfile.TemporaryDirectory() as cache:
+        ask(bygone, cache)
+        path = os.path.join(cache, "bygone", "engines.json")
+        with open(path) as file:
+            known = json.load(file)
+        with open("/proc/cpuinfo") as file:
+            microcode = [line.split(":")[1].strip() for line in file if line.startswith("microcode")][:1]
+        check(os.uname().release in known["host"], "it is remembered for this kernel")
+        check(all(f"microcode {version}" in known["host"] for version in microcode), "and for this microcode")
+        marker = 123456.0
+        for engine in known["engines"].values():
+            engine["million_instructions_per_second"] = marker
+        with open(path, "w") as file:
+            json.dump(known, file)
+        check(ask(bygone, cache, fresh=False)["software"]["million_instructions_per_second"] == marker, "and not measured again")
+        known["host"] = known["host"].replace("microcode", "another microcode")
+        with open(path, "w") as file:
+            json.dump(known, file)
+        check(ask(bygone, cache, fresh=False)["software"]["million_instructions_per_second"] != marker, "on another host it is")
 
 
 def check_closed_door(bygone):
@@ -128,6 +153,7 @@ def check_closed_door(bygone):
 
 def main():
     check_verdict(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
+    check_memory(sys.argv[1])
     check_closed_door(sys.argv[1])
     sys.exit(1 if check.failed else 0)
 

@@ -68,6 +68,39 @@ void check_strings() {
   check(at<u64>(0x338) == 0x0101010101010101 && at<u64>(0x340) == 0, "REP STOSQ fills");
 }
 
+// Each string instruction with the device as its memory, in every width.
+#define CHECK_STRING(suffix, type, value)                                                                                   \
+  {                                                                                                                          \
+    at<type>(0x400) = static_cast<type>(value);                                                                              \
+    const volatile void* from = &at<type>(0x400);                                                                            \
+    u64 loaded = 0;                                                                                                          \
+    asm volatile("cld; lods" suffix : "+S"(from), "+a"(loaded)::"memory");                                                   \
+    check(static_cast<type>(loaded) == static_cast<type>(value) && from == &at<type>(0x400) + 1, "LODS" suffix);             \
+    volatile void* to = &at<type>(0x440);                                                                                    \
+    asm volatile("stos" suffix : "+D"(to) : "a"(loaded) : "memory");                                                         \
+    check(at<type>(0x440) == static_cast<type>(value) && to == &at<type>(0x440) + 1, "STOS" suffix);                         \
+    check_equal(last_size(), sizeof(type), "  its read back has that width");                                                \
+    to = &at<type>(0x440);                                                                                                   \
+    u8 is_equal = 0;                                                                                                         \
+    asm volatile("scas" suffix "; sete %1" : "+D"(to), "=q"(is_equal) : "a"(loaded) : "memory", "cc");                       \
+    check_equal(is_equal, 1, "SCAS" suffix);                                                                                 \
+    from = &at<type>(0x400);                                                                                                 \
+    to = &at<type>(0x440);                                                                                                   \
+    asm volatile("cmps" suffix "; sete %2" : "+S"(from), "+D"(to), "=q"(is_equal)::"memory", "cc");                          \
+    check_equal(is_equal, 1, "CMPS" suffix);                                                                                 \
+    from = &at<type>(0x400);                                                                                                 \
+    to = &at<type>(0x480);                                                                                                   \
+    asm volatile("movs" suffix : "+S"(from), "+D"(to)::"memory");                                                            \
+    check_equal(at<type>(0x480), static_cast<type>(value), "MOVS" suffix " from the device to itself");                      \
+  }
+
+void check_string_widths() {
+  CHECK_STRING("b", u8, 0xA5)
+  CHECK_STRING("w", u16, 0xA55A)
+  CHECK_STRING("l", u32, 0xA55AC33C)
+  CHECK_STRING("q", u64, 0xA55AC33C0FF01122)
+}
+
 void check_borders() {
   at<u32>(0xFFE) = 0x44332211;
   check(at<u16>(0xFFE) == 0x2211 && at<u16>(0x1000) == 0x4433, "a write over a page border arrives on both sides");
@@ -96,6 +129,7 @@ void run() {
   check(count() > 8, "the device was asked each time");
   check_instructions();
   check_strings();
+  check_string_widths();
   check_borders();
   check_unbacked();
 }

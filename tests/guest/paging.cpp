@@ -274,6 +274,14 @@ void check_global_and_contexts() {
   write_cr4(read_cr4() & ~(1ULL << 17));
 }
 
+// Five levels: CR4.LA57 does not change in long mode, on any processor.
+void enter_five_levels(u64) { write_cr4(read_cr4() | 1 << 12); }
+void check_five_levels() {
+  const Fault fault = catch_fault(enter_five_levels);
+  check_equal(fault.happened ? fault.vector : 0xFFU, kProtection, "five levels cannot be switched on in long mode");
+  check_equal(read_cr4() & 1 << 12, 0, "  and are not");
+}
+
 }  // namespace
 
 void run() {
@@ -285,6 +293,7 @@ void run() {
   check_user();
   check_supervisor_prevention();
   check_global_and_contexts();
+  check_five_levels();
 }
 
 }  // namespace guest

@@ -74,6 +74,36 @@ void check_strings() {
   check_equal(in32(kPortCount), 0, "REP with a count of zero does nothing");
 }
 
+// Every width of INS and OUTS without a prefix: one access, the pointer moves by its width.
+#define CHECK_SINGLE(suffix, width)                                                                                         \
+  {                                                                                                                          \
+    alignas(8) u8 from[8] = {0x11, 0x22, 0x33, 0x44}, to[8] = {};                                                            \
+    const void* source = from;                                                                                               \
+    void* target = to;                                                                                                       \
+    out32(kPortScratch, 0);                                                                                                  \
+    asm volatile("cld; outs" suffix : "+S"(source) : "d"(kPortScratch) : "memory");                                          \
+    check_equal(in32(kPortLast), last(kPortScratch, width, true), "OUTS" suffix " is one access of its width");              \
+    check_equal(reinterpret_cast<u64>(source), reinterpret_cast<u64>(from + width), "  and moves RSI by it");               \
+    asm volatile("ins" suffix : "+D"(target) : "d"(kPortScratch) : "memory");                                                \
+    check_equal(in32(kPortLast), last(kPortScratch, width, false), "INS" suffix " likewise");                                \
+    check_equal(reinterpret_cast<u64>(target), reinterpret_cast<u64>(to + width), "  and moves RDI by it");                 \
+    bool is_same = true;                                                                                                     \
+    for (u32 i = 0; i < 8; ++i) is_same = is_same && to[i] == (i < width ? from[i] : 0);                                     \
+    check(is_same, "  with the value, and not a byte more");                                                                 \
+  }
+
+void check_single_strings() {
+  CHECK_SINGLE("b", 1)
+  CHECK_SINGLE("w", 2)
+  CHECK_SINGLE("l", 4)
+  u16 words[3] = {};
+  void* target = words;
+  u64 count = 3;
+  out16(kPortScratch, 0xBEEF);
+  asm volatile("cld; rep insw" : "+D"(target), "+c"(count) : "d"(kPortScratch) : "memory");
+  check(words[0] == 0xBEEF && words[1] == 0xBEEF && words[2] == 0xBEEF && count == 0, "REP INSW stores each word");
+}
+
 // More bytes than one exit carries, and over a page border.
 void check_long_string() {
   static u8 buffer[3 * 4096];
@@ -92,6 +122,7 @@ void run() {
   check_widths();
   check_register_parts();
   check_strings();
+  check_single_strings();
   check_long_string();
 }
 

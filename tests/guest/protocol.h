@@ -57,7 +57,7 @@ inline constexpr std::uint16_t kPortScratchBytes = 0x100;
 inline constexpr std::uint16_t kPortLast = 0x5100;   ///< read 32: port | size << 16 | is_write << 24 of the last access
 inline constexpr std::uint16_t kPortCount = 0x5104;  ///< read 32: accesses (elements) so far; a write zeroes it
 
-/// Write 32: vector, delivery mode << 8, level << 15, destination (physical) << 16: sends that interrupt.
+/// Write 32: vector, delivery mode << 8, level << 15, destination << 16, logical << 24: sends that interrupt.
 inline constexpr std::uint16_t kPortInterrupt = 0x5200;
 inline constexpr std::uint16_t kPortEoiCount = 0x5204;   ///< read 32: EOIs of level-triggered vectors
 inline constexpr std::uint16_t kPortEoiVector = 0x5208;  ///< read 32: the last one's vector

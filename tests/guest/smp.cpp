@@ -5,9 +5,9 @@
 namespace guest {
 namespace {
 
-constexpr u8 kPing = 0x71, kStop = 0x72;
+constexpr u8 kPing = 0x71, kStop = 0x72, kLowest = 0x73, kSwitch = 0x74;
 constexpr u32 kRounds = 20'000;
-volatile u32 ids, go, finished_work, pings, stops, code_round;
+volatile u32 ids, go, finished_work, pings, stops, lowest, switched, code_round;
 u64 locked_sum, spin_sum;
 volatile u32 spin_lock;
 
@@ -35,11 +35,26 @@ void on_stop(Frame&) {
   apic_end_of_interrupt();
 }
 
+void on_lowest(Frame&) {
+  add_locked(lowest);
+  apic_end_of_interrupt();
+}
+
+constexpr u32 kMsrApicBase = 0x1B, kMsrCommand = 0x830, kMsrLogicalId = 0x80D;
+void enter_x2apic() { write_msr(kMsrApicBase, read_msr(kMsrApicBase) | 1 << 10); }
+void on_switch(Frame&) {
+  apic_end_of_interrupt();
+  enter_x2apic();
+  add_locked(switched);
+}
+
 alignas(64) u8 shared_code[64];
 volatile u32 code_seen;
 
 void application_processor() {
   const u32 bit = 1U << own_id();
+  apic_write(kApicDfr, 0xFFFFFFFF);  // logical flat mode, a bit a processor
+  apic_write(kApicLdr, bit << 24);
   asm volatile("lock orl %1, %0" : "+m"(ids) : "r"(bit));
   while (go == 0) pause();
   work();
@@ -91,13 +106,14 @@ void check_code_change() {
   code_round = 200;
 }
 
+bool reaches(volatile u32& count, u32 wanted) {
+  const u64 begin = read_tsc();
+  while (count < wanted && read_tsc() - begin < boot_info().tsc_hz * 5) pause();
+  return count == wanted;
+}
+
 void check_messages() {
   const u32 others = boot_info().processors - 1;
-  const auto reaches = [](volatile u32& count, u32 wanted) {
-    const u64 begin = read_tsc();
-    while (count < wanted && read_tsc() - begin < boot_info().tsc_hz * 5) pause();
-    return count == wanted;
-  };
   for (u32 id = 1; id <= others; ++id) send_ipi(id, 1 << 14 | kPing);
   check(reaches(pings, others), "an IPI reaches each processor out of HLT");
   send_ipi(0, 3 << 18 | 1 << 14 | kPing);
@@ -113,16 +129,54 @@ void check_messages() {
   disable_interrupts();
 }
 
+// To all of a set, for one of them: whichever it is, it comes once.
+void check_lowest_priority() {
+  constexpr u32 kOthers = 0x0E, kLowestPriority = 1 << 8, kRounds = 8;
+  for (u32 round = 1; round <= kRounds; ++round) {
+    out32(kPortInterrupt, 1U << 24 | kOthers << 16 | kLowestPriority | kLowest);
+    if (!reaches(lowest, round)) break;
+  }
+  wait_milliseconds(5);
+  check_equal(lowest, kRounds, "a device's lowest-priority interrupt comes to one of a set, once");
+  for (u32 round = 1; round <= kRounds; ++round) {
+    send_ipi(kOthers, 1 << 14 | 1 << 11 | kLowestPriority | kLowest);
+    if (!reaches(lowest, kRounds + round)) break;
+  }
+  wait_milliseconds(5);
+  check_equal(lowest, 2 * kRounds, "so does a processor's");
+}
+
+void check_x2apic() {
+  if ((cpuid(1).ecx & 1 << 21) == 0) return note_absent("x2APIC");
+  const u32 others = boot_info().processors - 1;
+  send_ipi(0, 3 << 18 | 1 << 14 | kSwitch);
+  enter_x2apic();
+  check(reaches(switched, others), "all processors go over to x2APIC mode");
+  apic_enable();  // from here on all end interrupts by MSR
+  pings = 0;
+  for (u32 id = 1; id <= others; ++id) write_msr(kMsrCommand, u64{id} << 32 | 1 << 14 | kPing);
+  check(reaches(pings, others), "an IPI with an id of 32 bits reaches each");
+  check_equal(read_msr(kMsrLogicalId), 1, "the first processor's logical id is cluster 0, bit 0");
+  write_msr(kMsrCommand, u64{0x0E} << 32 | 1 << 14 | 1 << 11 | kPing);
+  check(reaches(pings, 2 * others), "a set of a cluster");
+  write_msr(kMsrCommand, 3 << 18 | 1 << 14 | kPing);
+  check(reaches(pings, 3 * others), "all but self");
+}
+
 }  // namespace
 
 void run() {
   apic_enable();
+  set_handler(kLowest, on_lowest);
+  set_handler(kSwitch, on_switch);
   set_handler(kPing, on_ping);
   set_handler(kStop, on_stop);
   check_start();
   check_atomics();
   check_code_change();
   check_messages();
+  check_lowest_priority();
+  check_x2apic();
 }
 
 }  // namespace guest

@@ -85,20 +85,25 @@ void LocalApicModel::on_timer() {
     const std::lock_guard lock(mutex_);
     if (timer_mode() == ApicTimerMode::kTscDeadline) {
       arm_deadline(effects);  // fires when the TSC has passed it; a rewritten or far deadline is waited for again
-    } else if (is_counting_ && clock_.now() >= timer_end_) {
-      is_counting_ = false;
-      if (timer_mode() == ApicTimerMode::kPeriodic && at(ApicRegister::kInitialCount) != 0) {
-        const MachineTime period = std::max(count_to_time(at(ApicRegister::kInitialCount)), kShortestPeriod);
-        // Ticks that a stopped host missed are merged into this one.
-        const MachineTime late = clock_.now() - timer_end_;
-        timer_end_ += period * (1 + late / period);
-        is_counting_ = true;
-        timer_->arm(timer_end_);
-      }
-      raise_local(ApicRegister::kLvtTimer, effects);
+    } else {
+      expire_count(effects);
     }
   }
   carry_out(effects);
+}
+
+void LocalApicModel::expire_count(Effects& effects) {
+  if (!is_counting_ || clock_.now() < timer_end_) return;
+  is_counting_ = false;
+  if (timer_mode() == ApicTimerMode::kPeriodic && at(ApicRegister::kInitialCount) != 0) {
+    const MachineTime period = std::max(count_to_time(at(ApicRegister::kInitialCount)), kShortestPeriod);
+    // Ticks that a stopped host missed are merged into this one.
+    const MachineTime late = clock_.now() - timer_end_;
+    timer_end_ += period * (1 + late / period);
+    is_counting_ = true;
+    timer_->arm(timer_end_);
+  }
+  raise_local(ApicRegister::kLvtTimer, effects);
 }
 
 }  // namespace bygone::chipset

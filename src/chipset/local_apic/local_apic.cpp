@@ -79,6 +79,8 @@ void LocalApicModel::reset(bool is_init) {
 }
 
 cpu::LocalApicState LocalApicModel::save() {
+  // A count that has come to its end while the timer's thread has not come to it would be lost: zero says "no timer runs".
+  on_timer();
   const std::lock_guard lock(mutex_);
   cpu::LocalApicState state{registers_};
   auto word = [&](std::uint32_t offset) -> std::uint32_t& { return state.registers[offset / 16]; };
@@ -114,7 +116,11 @@ void LocalApicModel::restore(const cpu::LocalApicState& state) {
     for (const ApicRegister entry : kLocalVectors) at(entry) &= writable_bits(offset_of(entry));
     at(ApicRegister::kDivideConfiguration) &= 0xB;
     stop_timer();
-    if (timer_mode() != ApicTimerMode::kTscDeadline) start_timer(word(offset_of(ApicRegister::kCurrentCount)));
+    if (timer_mode() != ApicTimerMode::kTscDeadline) {
+      const std::uint32_t count = word(offset_of(ApicRegister::kCurrentCount));
+      // A periodic timer never rests at zero; a state from elsewhere may have caught it there.
+      start_timer(count == 0 && timer_mode() == ApicTimerMode::kPeriodic ? at(ApicRegister::kInitialCount) : count);
+    }
     refresh(effects);
   }
   carry_out(effects);

@@ -88,6 +88,7 @@ class LocalApicModel final : public cpu::LocalApic {
   void start_timer(std::uint32_t count);
   void stop_timer();
   void arm_deadline(Effects& effects);
+  void expire_count(Effects& effects);
   void on_timer();
 
   LocalApicModelSet& set_;

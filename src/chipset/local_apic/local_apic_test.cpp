@@ -254,6 +254,35 @@ TEST_F(LocalApicTest, periodic_timer_repeats_until_stopped) {
   EXPECT_EQ(apic().pending(), std::nullopt);
 }
 
+TEST_F(LocalApicTest, a_state_taken_between_a_timers_end_and_its_handler_has_the_interrupt) {
+  for (const std::uint32_t mode : {0x000ECU, 0x200ECU}) {
+    write(0, ApicRegister::kDivideConfiguration, 0xB);
+    write(0, ApicRegister::kLvtTimer, mode);
+    write(0, ApicRegister::kInitialCount, 1'000'000);
+    time_.pass_unserved(1500us);
+    const cpu::LocalApicState state = apic().save();
+    apic().reset(false);
+    apic().restore(state);
+    EXPECT_EQ(apic().acknowledge(), 0xEC);
+    write(0, ApicRegister::kEoi, 0);
+    EXPECT_EQ(read(0, ApicRegister::kCurrentCount), mode == 0x200EC ? 500'000U : 0U);
+    time_.advance(10us);
+    EXPECT_EQ(apic().pending(), std::nullopt) << "once";
+    write(0, ApicRegister::kInitialCount, 0);
+  }
+}
+
+TEST_F(LocalApicTest, a_periodic_timer_that_was_caught_at_zero_goes_on) {
+  write(0, ApicRegister::kDivideConfiguration, 0xB);
+  write(0, ApicRegister::kLvtTimer, 0x200EC);
+  write(0, ApicRegister::kInitialCount, 1'000'000);
+  cpu::LocalApicState state = apic().save();
+  state.registers[static_cast<std::size_t>(ApicRegister::kCurrentCount) / 16] = 0;
+  apic().restore(state);
+  time_.advance(1ms);
+  EXPECT_EQ(apic().pending(), 0xEC);
+}
+
 TEST_F(LocalApicTest, deadline_timer_fires_at_its_tsc_and_clears) {
   write(0, ApicRegister::kLvtTimer, 0x400EC);
   EXPECT_TRUE(apic().write_msr(0x6E0, 2500));  // 1 us

@@ -10,12 +10,15 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <thread>
 
 #include "cpu/kvm/abi.h"
 #include "cpu/kvm/engine.h"
 
 namespace bygone::cpu::kvm {
 namespace {
+
+using namespace std::chrono_literals;
 
 constexpr int kRunAreaSize = 3 * 4096;
 
@@ -26,6 +29,7 @@ struct FakeKernel {
     int times = -1;
   };
   int open_error = 0;
+  int api_version = 12;
   int missing_capability = -1;
   std::map<unsigned long, Failure> errors;
   std::function<int(kvm_run&)> run;  ///< KVM_RUN: 0 or an error number
@@ -53,7 +57,7 @@ int answer(unsigned long request, std::uintptr_t argument, int descriptor) {
     return fail_with(failure->second.number);
   }
   switch (request) {
-    case KVM_GET_API_VERSION: return 12;
+    case KVM_GET_API_VERSION: return kernel->api_version;
     case KVM_GET_VCPU_MMAP_SIZE: return kRunAreaSize;
     case KVM_CHECK_EXTENSION: {
       const int capability = static_cast<int>(argument);
@@ -177,6 +181,51 @@ TEST_F(KvmFaultsTest, a_missing_capability_is_named) {
   EXPECT_EQ(create().error().code, ErrorCode::kUnsupported);
 }
 
+TEST_F(KvmFaultsTest, an_old_interface_is_named) {
+  kernel_.api_version = 11;
+  const EngineStatus status = engine_->probe();
+  EXPECT_FALSE(status.is_usable);
+  EXPECT_NE(status.reason.find("API version 11"), std::string::npos) << status.reason;
+}
+
+// Each run of the loop takes 20 ms, its first of 2000 instructions too: a tenth of a million a second.
+TEST_F(KvmFaultsTest, an_emulated_kernel_mode_is_seen_in_bounded_time_and_said) {
+  kernel_.run = [](kvm_run& area) {
+    std::this_thread::sleep_for(20ms);
+    area.exit_reason = KVM_EXIT_IO;
+    area.io.direction = KVM_EXIT_IO_OUT;
+    area.io.port = 0x80;
+    area.io.size = 1;
+    area.io.count = 1;
+    return 0;
+  };
+  const EngineStatus status = engine_->probe();
+  EXPECT_FALSE(status.is_usable);
+  EXPECT_NE(status.reason.find("kernel mode is emulated"), std::string::npos) << status.reason;
+  EXPECT_NE(status.hint.find("nested virtualization"), std::string::npos);
+  EXPECT_LE(kernel_.calls[KVM_RUN], 300 / 20) << "a busy host makes it fewer";
+}
+
+TEST_F(KvmFaultsTest, a_loop_that_does_not_end_is_stopped) {
+  kernel_.run = [this](kvm_run& area) {
+    while (std::atomic_ref<std::uint8_t>(area.immediate_exit).load() == 0) std::this_thread::sleep_for(1ms);
+    return EINTR;
+  };
+  const EngineStatus status = engine_->probe();
+  EXPECT_FALSE(status.is_usable);
+  EXPECT_NE(status.reason.find("kernel mode is emulated"), std::string::npos) << status.reason;
+}
+
+TEST_F(KvmFaultsTest, an_emulator_without_vector_instructions_is_seen_and_said) {
+  kernel_.run = [](kvm_run& area) {
+    area.exit_reason = KVM_EXIT_INTERNAL_ERROR;
+    return 0;
+  };
+  const EngineStatus status = engine_->probe();
+  EXPECT_FALSE(status.is_usable);
+  EXPECT_NE(status.reason.find("no vector instructions"), std::string::npos) << status.reason;
+}
+
 TEST_F(KvmFaultsTest, a_refused_memory_slot_says_which_one) {
   kernel_.errors[KVM_SET_USER_MEMORY_REGION] = {ENOMEM};
   const auto refused = create();
@@ -240,7 +289,9 @@ TEST_F(KvmFaultsTest, exits_that_nobody_knows_end_with_a_dump) {
     ASSERT_TRUE(exit);
     const auto* broken = std::get_if<UnrecoverableExit>(*exit);
     ASSERT_NE(broken, nullptr) << reason;
-    EXPECT_NE(broken->dump.find("rip="), std::string::npos) << broken->dump;
+    for (const char* part : {"rip=", "cr3=", "dr7=", "local apic", "xsave", "activity"}) {
+      EXPECT_NE(broken->dump.find(part), std::string::npos) << part << " in " << broken->dump;
+    }
     kernel_.area = nullptr;
   }
 }

@@ -6,6 +6,7 @@
 #include <array>
 #include <utility>
 
+#include "cpu/exit_names.h"
 #include "cpu/kvm/abi.h"
 #include "cpu/kvm/kernel_call.h"
 #include "cpu/kvm/vcpu.h"
@@ -22,7 +23,7 @@ constexpr std::uintptr_t kTssAddress = 0xFEFFD000;  // three pages
 constexpr std::uint32_t kFirstSyntheticMsr = 0x40000000;
 constexpr std::uint32_t kSyntheticMsrs = 0x400;
 // TIME_STAMP_COUNTER and TSC_ADJUST, Intel SDM volume 4.
-constexpr std::array<std::uint32_t, 2> kTscMsrs{0x10, 0x3B};
+constexpr std::array<std::uint32_t, 2> kTscMsrs{kMsrTimeStampCounter, 0x3B};
 
 // MSI address and data, Intel SDM volume 3, 11.11; the upper address word carries destination bits 8-31 with
 // KVM_X2APIC_API_USE_32BIT_IDS.
@@ -188,8 +189,8 @@ std::vector<std::byte> KvmPartition::hypercall_code() const {
   if (active_facilities().has(Facility::kHypercalls)) {  // VMCALL or VMMCALL; RET
     return {std::byte{0x0F}, std::byte{0x01}, is_amd() ? std::byte{0xD9} : std::byte{0xC1}, std::byte{0xC3}};
   }
-  // OUT imm8, AL; RET: the same bytes in every mode.
-  return {std::byte{0xE6}, std::byte{kHypercallPort}, std::byte{0xC3}};
+  // DS: OUT imm8, AL; RET: the same bytes in every mode.
+  return {std::byte{0x3E}, std::byte{0xE6}, std::byte{kHypercallPort}, std::byte{0xC3}};
 }
 
 void KvmPartition::flush_tlbs(std::span<const VpIndex> /*vps*/) {
@@ -197,8 +198,16 @@ void KvmPartition::flush_tlbs(std::span<const VpIndex> /*vps*/) {
 }
 
 std::string KvmPartition::inspect() const {
-  return fmt::format(R"({{"engine":"kvm","processors":{},"tsc_hz":{},"facilities":"{}"}})", vcpus_.size(), tsc_frequency_,
-                     active_facilities().text());
+  std::string processors;
+  for (const auto& vcpu : vcpus_) {
+    std::string exits;
+    for (std::size_t kind = 0; kind < kExitNames.size(); ++kind) {
+      exits += fmt::format(R"({}"{}":{})", kind == 0 ? "" : ",", kExitNames[kind], vcpu->exits(kind));
+    }
+    processors += fmt::format(R"({}{{"exits":{{{}}}}})", processors.empty() ? "" : ",", exits);
+  }
+  return fmt::format(R"({{"engine":"kvm","tsc_hz":{},"facilities":"{}","processors":[{}]}})", tsc_frequency_, active_facilities().text(),
+                     processors);
 }
 
 }  // namespace bygone::cpu::kvm

@@ -9,6 +9,7 @@
 #include "cpu/kvm/facilities.h"
 #include "cpu/kvm/interrupt_routes.h"
 #include "cpu/partition.h"
+#include "cpu/time_stamps.h"
 
 namespace bygone::cpu::kvm {
 
@@ -40,6 +41,10 @@ class KvmPartition final : public Partition {
   [[nodiscard]] FacilitySet active_facilities() const { return facilities_ ? facilities_->active() : FacilitySet(); }
   [[nodiscard]] KvmVcpu& kvm_vcpu(VpIndex index) { return *vcpus_.at(index.value); }
   [[nodiscard]] InterruptRoutes& routes() { return routes_; }
+  /// What a processor that is restored with this TSC adds to the host's. Processors are restored one after the other.
+  [[nodiscard]] std::uint64_t tsc_offset_for(VpIndex vp, std::uint64_t value, std::uint64_t now) {
+    return time_stamps_.offset_for(vp, value, now);
+  }
 
  private:
   KvmPartition(UniqueFd vm, PartitionOptions options);
@@ -53,6 +58,7 @@ class KvmPartition final : public Partition {
   PartitionOptions options_;
   std::uint64_t tsc_frequency_ = 0;
   InterruptRoutes routes_;
+  TimeStampOffsets time_stamps_;
   std::vector<std::unique_ptr<KvmVcpu>> vcpus_;
   std::unique_ptr<KvmFacilities> facilities_;
 };

@@ -1,5 +1,5 @@
-// Is KVM here real? A ring-0 loop with loads, stores, SSE and exits is timed on it and beside it on the bare processor: some
-// hosts offer /dev/kvm and emulate the guest's kernel mode, hundreds of times slower.
+// Is KVM here real? A ring-0 loop (cpu/speed_probe.h) is timed on it and beside it on the bare processor: some hosts offer
+// /dev/kvm and emulate the guest's kernel mode, hundreds of times slower.
 // Threading: any thread.
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace bygone::cpu::kvm {
 
-/// Takes at most some 300 ms.
+/// Takes at most 300 ms, and what the host makes of it when it is busy.
 [[nodiscard]] EngineStatus probe(const std::string& device_path);
 
 }  // namespace bygone::cpu::kvm

@@ -16,6 +16,7 @@
 #include "cpu/kvm/msr_access.h"
 #include "cpu/kvm/partition.h"
 #include "cpu/state_text.h"
+#include "cpu/time_stamps.h"
 
 namespace bygone::cpu::kvm {
 namespace {
@@ -24,10 +25,9 @@ constexpr std::uint64_t kHypercallFast = 1 << 16;  // TLFS 3.7, hypercall input 
 constexpr std::uint64_t kHypercallCodeMask = 0xFFFF;
 constexpr std::uint64_t kHypercallSignalEvent = 0x5D;
 constexpr std::uint8_t kInvalidOpcode = 6;
-constexpr std::uint32_t kMsrTsc = 0x10, kMsrTscAdjust = 0x3B;
+constexpr std::uint32_t kMsrTscAdjust = 0x3B;
 constexpr std::uint64_t kEferLongModeActive = 1 << 10;
 constexpr std::uint64_t kCr0ProtectionEnable = 1;
-constexpr std::uint64_t kOutLength = 2, kVmcallLength = 3;
 
 constexpr std::uint64_t join(std::uint64_t high, std::uint64_t low) { return high << 32 | (low & 0xFFFFFFFF); }
 
@@ -115,6 +115,7 @@ int KvmVcpu::enter() {
 }
 
 void KvmVcpu::kick() {
+  is_kicked_.store(true);
   std::atomic_ref<std::uint8_t>(run_->immediate_exit).store(1);
   kickers_.fetch_add(1);
   if (is_inside_.load()) ::tgkill(::getpid(), thread_.load(std::memory_order_relaxed), kick_signal());
@@ -138,19 +139,24 @@ Result<Exit*> KvmVcpu::run() {
   for (;;) {
     const int error_number = enter();
     run_->kvm_dirty_regs = 0;
+    if (error_number == 0) {
+      BYGONE_ASSIGN(const bool is_ours, decode_exit());
+      if (is_ours) break;
+      BYGONE_CHECK(apply_answer());
+      continue;
+    }
     if (error_number == EINTR) {
+      is_kicked_.store(false);
       std::atomic_ref<std::uint8_t>(run_->immediate_exit).store(0);
       exit_ = InterruptedExit{};
-      return &exit_;
+      break;
     }
     if (error_number == EAGAIN) continue;  // a waiting processor was started and has to be entered again
-    if (error_number != 0) {
-      return fail_errno(error_number, fmt::format("running processor {} (KVM_RUN)", index_.value));
-    }
-    BYGONE_ASSIGN(const bool is_ours, decode_exit());
-    if (is_ours) return &exit_;
-    BYGONE_CHECK(apply_answer());
+    return fail_errno(error_number, fmt::format("running processor {} (KVM_RUN)", index_.value));
   }
+  std::atomic<std::uint64_t>& count = exits_[exit_.index()];
+  count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  return &exit_;
 }
 
 Result<bool> KvmVcpu::decode_exit() {
@@ -227,7 +233,7 @@ Result<bool> KvmVcpu::decode_msr() {
   const bool is_write = run_->exit_reason == KVM_EXIT_X86_WRMSR;
   owed_ = Owed::kMsr;
   MsrExit msr{.index = run_->msr.index, .is_write = is_write, .value = is_write ? run_->msr.data : 0};
-  const bool is_tsc = is_write && (msr.index == kMsrTsc || msr.index == kMsrTscAdjust);
+  const bool is_tsc = is_write && (msr.index == kMsrTimeStampCounter || msr.index == kMsrTscAdjust);
   if (is_tsc) msr.fault = !write_tsc(msr.index, msr.value);
   exit_ = msr;
   return !is_tsc;
@@ -307,7 +313,7 @@ Result<bool> KvmVcpu::apply_answer() {
     case Owed::kKernelHypercall: {
       const auto& call = std::get<HypercallExit>(exit_);
       run_->hyperv.u.hcall.result = call.result;
-      if (call.fault) BYGONE_CHECK(fault_hypercall(kVmcallLength));
+      if (call.fault) BYGONE_CHECK(fault_hypercall());
       break;
     }
   }
@@ -316,7 +322,7 @@ Result<bool> KvmVcpu::apply_answer() {
 
 Result<void> KvmVcpu::finish_hypercall() {
   const auto& call = std::get<HypercallExit>(exit_);
-  if (call.fault) return fault_hypercall(kOutLength);
+  if (call.fault) return fault_hypercall();
   if (call.xmm_written) {
     kvm_fpu fpu;
     BYGONE_CHECK(kernel_call(fd(), KVM_GET_FPU, "KVM_GET_FPU", &fpu));
@@ -335,10 +341,10 @@ Result<void> KvmVcpu::finish_hypercall() {
 }
 
 // Lets KVM step over the instruction, then steps back: an invalid-opcode fault points at it.
-Result<void> KvmVcpu::fault_hypercall(std::uint64_t instruction_length) {
+Result<void> KvmVcpu::fault_hypercall() {
   BYGONE_CHECK(complete_pending());
   BYGONE_ASSIGN(GeneralRegisters registers, general_registers());
-  registers.rip -= instruction_length;
+  registers.rip -= kHypercallLength;
   BYGONE_CHECK(set_general_registers(registers));
   return inject_exception(kInvalidOpcode, std::nullopt);
 }
@@ -349,10 +355,12 @@ Result<void> KvmVcpu::complete_pending() {
     if (has_more) continue;  // nobody is there to answer the rest of a split access; its bytes stay as they are
   }
   auto immediate = std::atomic_ref<std::uint8_t>(run_->immediate_exit);
-  const std::uint8_t was_kicked = immediate.exchange(1);
+  immediate.store(1);
   const int error_number = enter();
   run_->kvm_dirty_regs = 0;
-  immediate.store(was_kicked);
+  // A kick stays a kick, also one that comes right now: it says so before it sets the flag.
+  immediate.store(0);
+  if (is_kicked_.load()) immediate.store(1);
   if (error_number != EINTR && error_number != 0) {
     return fail_errno(error_number, fmt::format("completing an exit of processor {}", index_.value));
   }
@@ -361,8 +369,12 @@ Result<void> KvmVcpu::complete_pending() {
 
 void KvmVcpu::make_unrecoverable(std::string_view what) {
   std::string dump = fmt::format("processor {}: {}\n", index_.value, what);
-  if (auto general = general_registers()) {
+  if (auto state = read_state()) {
+    dump += to_text(*state);
+  } else if (auto general = general_registers()) {
     dump += to_text(*general);
+  }
+  if (auto general = general_registers()) {
     if (auto place = translate(general->rip); place && place->has_value()) {
       std::array<std::uint8_t, 15> code = {};
       if (partition_.options().memory->read(**place, std::as_writable_bytes(std::span(code)))) {
@@ -370,7 +382,6 @@ void KvmVcpu::make_unrecoverable(std::string_view what) {
       }
     }
   }
-  if (auto system = system_registers()) dump += to_text(*system);
   exit_ = UnrecoverableExit{std::move(dump)};
 }
 
@@ -396,9 +407,19 @@ void KvmVcpu::refresh_tsc_offset() {
   std::uint64_t offset = 0;
   kvm_device_attr attribute = tsc_offset_attribute(offset);
   if (!kernel_call(fd(), KVM_GET_DEVICE_ATTR, "KVM_GET_DEVICE_ATTR", &attribute)) {
-    offset = read_one_msr(fd(), kMsrTsc).value_or(0) - __rdtsc();  // older kernels: a microsecond less exact
+    offset = read_one_msr(fd(), kMsrTimeStampCounter).value_or(0) - __rdtsc();  // older kernels: a microsecond less exact
   }
   tsc_offset_.store(offset, std::memory_order_relaxed);
+}
+
+bool KvmVcpu::move_tsc(std::uint64_t offset) {
+  kvm_device_attr attribute = tsc_offset_attribute(offset);
+  return kernel_call(fd(), KVM_SET_DEVICE_ATTR, "KVM_SET_DEVICE_ATTR", &attribute).has_value();
+}
+
+Result<void> KvmVcpu::set_tsc(std::uint64_t value) {
+  if (move_tsc(partition_.tsc_offset_for(index_, value, __rdtsc()))) return {};
+  return set_msr({kMsrTimeStampCounter, value});
 }
 
 // Intel SDM volume 3, 18.17.3: a write to either moves the counter, and TSC_ADJUST by as much.
@@ -407,10 +428,9 @@ bool KvmVcpu::write_tsc(std::uint32_t msr, std::uint64_t value) {
   if (msr == kMsrTscAdjust && !has_adjust) return false;
   const std::uint64_t adjust = read_one_msr(fd(), kMsrTscAdjust).value_or(0);
   std::uint64_t offset = tsc_offset();
-  const std::uint64_t change = msr == kMsrTsc ? value - (__rdtsc() + offset) : value - adjust;
+  const std::uint64_t change = msr == kMsrTimeStampCounter ? value - (__rdtsc() + offset) : value - adjust;
   offset += change;
-  kvm_device_attr attribute = tsc_offset_attribute(offset);
-  if (!kernel_call(fd(), KVM_SET_DEVICE_ATTR, "KVM_SET_DEVICE_ATTR", &attribute)) return false;
+  if (!move_tsc(offset)) return false;
   if (has_adjust) (void)write_one_msr(fd(), {kMsrTscAdjust, adjust + change});
   refresh_tsc_offset();
   return true;

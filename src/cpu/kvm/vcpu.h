@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <atomic>
 #include <memory>
 
@@ -17,6 +18,9 @@ class KvmPartition;
 
 /// The port whose OUT is this engine's hypercall instruction: KVM keeps VMCALL to itself. No device of the machine has it.
 inline constexpr std::uint8_t kHypercallPort = 0xF6;
+/// Every engine's hypercall instruction has this length, so that a processor that is moved from one engine to another in the
+/// middle of its hypercall page finds the same instruction boundaries there. The OUT has a prefix (DS:) for it.
+inline constexpr std::uint64_t kHypercallLength = 3;
 
 class KvmVcpu final : public Vcpu {
  public:
@@ -45,9 +49,11 @@ class KvmVcpu final : public Vcpu {
   /// that is so. Several may hold at once. Threading: any thread.
   void hold();
   void release();
-  /// What the guest's TSC adds to the host's. Threading: any thread.
   /// Whether this kernel lets user space move a guest's TSC exactly (5.16 or later).
   [[nodiscard]] bool has_tsc_offset() const;
+  /// What the guest's TSC adds to the host's. Threading: any thread.
+  /// How often guest code was left, by kind of exit; those that this engine deals with itself are not counted. Threading: any thread.
+  [[nodiscard]] std::uint64_t exits(std::size_t kind) const { return exits_[kind].load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t tsc_offset() const { return tsc_offset_.load(std::memory_order_relaxed); }
 
  private:
@@ -69,15 +75,25 @@ class KvmVcpu final : public Vcpu {
   /// Hands the machine's answer to KVM; true when another piece of the same MMIO access has to be presented first.
   [[nodiscard]] Result<bool> apply_answer();
   [[nodiscard]] Result<void> finish_hypercall();
-  [[nodiscard]] Result<void> fault_hypercall(std::uint64_t instruction_length);
+  [[nodiscard]] Result<void> fault_hypercall();
   /// Lets KVM complete the instruction of a pending exit without running guest code.
   [[nodiscard]] Result<void> complete_pending();
   [[nodiscard]] int enter();
   void refresh_tsc_offset();
+  /// Sets the TSC itself, not what KVM would make of it: it takes a TSC that is a second or less off for an attempt to make
+  /// processors count alike, and keeps its own.
+  [[nodiscard]] Result<void> set_tsc(std::uint64_t value);
+  [[nodiscard]] bool move_tsc(std::uint64_t offset);
   /// What WRMSR of the TSC or of TSC_ADJUST does; false: #GP.
   [[nodiscard]] bool write_tsc(std::uint32_t msr, std::uint64_t value);
 
   // vcpu_state.cpp
+  /// As save_state(), with a pending exit left pending.
+  [[nodiscard]] Result<VcpuState> read_state();
+  [[nodiscard]] Result<LocalApicState> get_local_apic();
+  [[nodiscard]] Result<void> set_local_apic(const LocalApicState& state);
+  /// Makes KVM put a timer's interrupt that is due, and that it holds back until the next entry, into the local APIC; runs no guest code.
+  void collect_due_timer();
   void find_saved_msrs();
   [[nodiscard]] Result<std::vector<MsrValue>> get_msrs();
   [[nodiscard]] Result<void> set_msr(const MsrValue& msr);
@@ -99,8 +115,10 @@ class KvmVcpu final : public Vcpu {
   Owed owed_ = Owed::kNothing;
   std::uint8_t mmio_done_ = 0;  ///< bytes of the access in kvm_run that the machine has answered
   std::atomic<std::uint64_t> tsc_offset_ = 0;
+  std::array<std::atomic<std::uint64_t>, std::variant_size_v<Exit>> exits_ = {};  ///< written by the vCPU's thread alone
 
   // The hand-shake of enter(), kick() and hold(). No lock: entering and leaving happens millions of times a second.
+  std::atomic<bool> is_kicked_ = false;      ///< since run() last came back for it
   std::atomic<bool> is_inside_ = false;      ///< in KVM_RUN or just about to be
   std::atomic<std::uint32_t> kickers_ = 0;   ///< threads that may be sending the signal
   std::atomic<std::uint32_t> holders_ = 0;

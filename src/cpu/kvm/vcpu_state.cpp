@@ -1,25 +1,29 @@
 // The state of a processor, between cpu/state.h and KVM's structures (Linux Documentation/virt/kvm/api.rst).
+#include <signal.h>
+#include <time.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <iterator>
 
 #include "cpu/kvm/kernel_call.h"
+#include "cpu/kvm/kick_signal.h"
 #include "cpu/kvm/msr_access.h"
 #include "cpu/kvm/partition.h"
 #include "cpu/kvm/vcpu.h"
 #include "cpu/reset_state.h"
+#include "cpu/time_stamps.h"
 
 namespace bygone::cpu::kvm {
 namespace {
 
-constexpr std::uint32_t kMsrTsc = 0x10;
 constexpr std::uint32_t kMsrTscDeadline = 0x6E0;
 
 // What a saved processor needs beyond its registers. Those that this kernel does not know are left out at creation.
 // Intel SDM volume 4: TSC_ADJUST, SPEC_CTRL, SYSENTER, MISC_ENABLE, PAT, MTRRs, XSS, SYSCALL, bases, TSC_AUX.
 constexpr std::array<std::uint32_t, 46> kSavedMsrs{
-    kMsrTsc,    0x3B,       0x48,       0x174,      0x175,      0x176,      0x1A0,      0x277,
+    kMsrTimeStampCounter, 0x3B,       0x48,       0x174,      0x175,      0x176,      0x1A0,      0x277,
     0x250,      0x258,      0x259,      0x268,      0x269,      0x26A,      0x26B,      0x26C,
     0x26D,      0x26E,      0x26F,      0x200,      0x201,      0x202,      0x203,      0x204,
     0x205,      0x206,      0x207,      0x208,      0x209,      0x20A,      0x20B,      0x20C,
@@ -95,6 +99,16 @@ constexpr std::size_t kXsaveHeader = 512;
 constexpr std::uint64_t kXsaveLegacy = 3;  // x87 and SSE
 constexpr std::uint16_t kFcwInitial = 0x37F;
 constexpr std::uint32_t kMxcsrInitial = 0x1F80;
+
+// Places in LocalApicState, Intel SDM volume 3, table 11-1, and the modes of figure 11-8.
+constexpr std::size_t kApicTimerVector = 0x32, kApicInitialCount = 0x38, kApicCurrentCount = 0x39;
+constexpr std::uint32_t kApicTimerModes = 3U << 17;
+
+/// A one-shot timer that has reached zero.
+bool has_run_out(const LocalApicState& apic) {
+  return (apic.registers[kApicTimerVector] & kApicTimerModes) == 0 && apic.registers[kApicInitialCount] != 0 &&
+         apic.registers[kApicCurrentCount] == 0;
+}
 
 }  // namespace
 
@@ -185,9 +199,9 @@ Result<std::vector<MsrValue>> KvmVcpu::get_msrs() {
 }
 
 Result<void> KvmVcpu::set_msr(const MsrValue& msr) {
-  if (write_one_msr(fd(), msr)) return {};
   // Another engine may keep registers that this one has not; while they are zero nobody has used them.
-  if (msr.value == 0 && !read_one_msr(fd(), msr.index)) return {};
+  if (msr.value == 0 && std::ranges::find(saved_msrs_, msr.index) == saved_msrs_.end()) return {};
+  if (write_one_msr(fd(), msr)) return {};
   return fail(ErrorCode::kUnsupported, "this host's KVM refuses the value {:#x} for MSR {:#x}", msr.value, msr.index);
 }
 
@@ -225,6 +239,51 @@ Result<void> KvmVcpu::set_extended(const ExtendedState& extended) {
   }
   BYGONE_CHECK(kernel_call(fd(), KVM_SET_XSAVE, "KVM_SET_XSAVE", buffer.data()));
   return {};
+}
+
+Result<LocalApicState> KvmVcpu::get_local_apic() {
+  kvm_lapic_state from = {};
+  BYGONE_CHECK(kernel_call(fd(), KVM_GET_LAPIC, "KVM_GET_LAPIC", &from));
+  LocalApicState to;
+  for (std::size_t i = 0; i < to.registers.size(); ++i) std::memcpy(&to.registers[i], from.regs + i * 16, sizeof(std::uint32_t));
+  return to;
+}
+
+Result<void> KvmVcpu::set_local_apic(const LocalApicState& state) {
+  LocalApicState from = state;
+  // KVM starts a timer whose count is zero afresh, and it fires at once; one that has run out has had its interrupt.
+  if (has_run_out(from)) from.registers[kApicInitialCount] = 0;
+  kvm_lapic_state to = {};
+  for (std::size_t i = 0; i < from.registers.size(); ++i) std::memcpy(to.regs + i * 16, &from.registers[i], sizeof(std::uint32_t));
+  BYGONE_CHECK(kernel_call(fd(), KVM_SET_LAPIC, "KVM_SET_LAPIC", &to));
+  return {};
+}
+
+// KVM does this on its way from one entry to the next. A signal that is pending and let in by KVM_RUN's own mask makes it turn
+// back before the entry; one that waited before the call, with immediate_exit, would make it turn back too early.
+void KvmVcpu::collect_due_timer() {
+  sigset_t kick, before;
+  ::sigemptyset(&kick);
+  ::sigaddset(&kick, kick_signal());
+  ::pthread_sigmask(SIG_BLOCK, &kick, &before);
+  sigset_t during = before;
+  ::sigdelset(&during, kick_signal());
+  constexpr std::size_t kKernelSetBytes = 8;
+  alignas(kvm_signal_mask) std::array<std::byte, sizeof(kvm_signal_mask) + kKernelSetBytes> bytes = {};
+  auto* mask = reinterpret_cast<kvm_signal_mask*>(bytes.data());
+  mask->len = kKernelSetBytes;
+  std::memcpy(bytes.data() + sizeof(kvm_signal_mask), &during, kKernelSetBytes);
+  if (kernel_call(fd(), KVM_SET_SIGNAL_MASK, "KVM_SET_SIGNAL_MASK", mask)) {
+    ::raise(kick_signal());
+    std::atomic_ref<std::uint8_t>(run_->immediate_exit).store(0);
+    (void)enter();  // EINTR, always
+    if (is_kicked_.load()) std::atomic_ref<std::uint8_t>(run_->immediate_exit).store(1);
+    constexpr timespec kNow = {};
+    while (::sigtimedwait(&kick, nullptr, &kNow) > 0) {
+    }
+    (void)kernel_call(fd(), KVM_SET_SIGNAL_MASK, "KVM_SET_SIGNAL_MASK");
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 Result<PendingEvents> KvmVcpu::get_events() {
@@ -269,6 +328,12 @@ Result<void> KvmVcpu::set_events(const PendingEvents& from) {
 
 Result<VcpuState> KvmVcpu::save_state() {
   BYGONE_CHECK(complete_pending());
+  BYGONE_ASSIGN(const LocalApicState apic, get_local_apic());
+  if (has_run_out(apic)) collect_due_timer();
+  return read_state();
+}
+
+Result<VcpuState> KvmVcpu::read_state() {
   VcpuState state;
   BYGONE_ASSIGN(state.general, general_registers());
   BYGONE_ASSIGN(state.system, system_registers());
@@ -279,11 +344,7 @@ Result<VcpuState> KvmVcpu::save_state() {
   state.debug.dr7 = debug.dr7;
   BYGONE_ASSIGN(state.extended, get_extended());
   BYGONE_ASSIGN(state.msrs, get_msrs());
-  kvm_lapic_state apic;
-  BYGONE_CHECK(kernel_call(fd(), KVM_GET_LAPIC, "KVM_GET_LAPIC", &apic));
-  for (std::size_t i = 0; i < state.local_apic.registers.size(); ++i) {
-    std::memcpy(&state.local_apic.registers[i], apic.regs + i * 16, sizeof(std::uint32_t));
-  }
+  BYGONE_ASSIGN(state.local_apic, get_local_apic());
   BYGONE_ASSIGN(state.events, get_events());
   return state;
 }
@@ -300,13 +361,10 @@ Result<void> KvmVcpu::restore_state(const VcpuState& state) {
   debug.dr7 = state.debug.dr7;
   BYGONE_CHECK(kernel_call(fd(), KVM_SET_DEBUGREGS, "KVM_SET_DEBUGREGS", &debug));
   for (const MsrValue& msr : state.msrs) {
-    if (msr.index != kMsrTscDeadline) BYGONE_CHECK(set_msr(msr));
+    if (msr.index != kMsrTscDeadline && msr.index != kMsrTimeStampCounter) BYGONE_CHECK(set_msr(msr));
   }
-  kvm_lapic_state apic = {};
-  for (std::size_t i = 0; i < state.local_apic.registers.size(); ++i) {
-    std::memcpy(apic.regs + i * 16, &state.local_apic.registers[i], sizeof(std::uint32_t));
-  }
-  BYGONE_CHECK(kernel_call(fd(), KVM_SET_LAPIC, "KVM_SET_LAPIC", &apic));
+  if (const auto tsc = time_stamp_of(state)) BYGONE_CHECK(set_tsc(*tsc));
+  BYGONE_CHECK(set_local_apic(state.local_apic));
   // The deadline counts only in the timer mode that the local vector table, restored above, selects.
   for (const MsrValue& msr : state.msrs) {
     if (msr.index == kMsrTscDeadline && msr.value != 0) BYGONE_CHECK(set_msr(msr));

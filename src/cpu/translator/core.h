@@ -22,6 +22,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/exit.h"
 #include "cpu/local_apic.h"
+#include "cpu/time_stamps.h"
 #include "cpu/translator/decoded.h"
 #include "cpu/translator/mmu.h"
 #include "cpu/translator/physical_memory.h"
@@ -50,11 +51,12 @@ struct Shared {
   LocalApicSet* apics = nullptr;
   std::uint64_t tsc_frequency = 0;
   DirtyPages* dirty_pages = nullptr;  ///< may be null
+  TimeStampOffsets* time_stamps = nullptr;  ///< of the restores; may be null
 };
 
 class Core {
  public:
-  Core(VpIndex index, const Shared& shared);
+  Core(VpIndex index, const Shared& shared, std::unique_ptr<VcpuBlock> block);
   ~Core();
   Core(const Core&) = delete;
   Core& operator=(const Core&) = delete;
@@ -74,6 +76,8 @@ class Core {
     exit_pending_ = false;
     commit_accesses();
   }
+  /// INIT and start-up messages that have come: they take effect before the next instruction, or before the state is read.
+  void serve_start_signals();
   void set_start_up_vector(std::uint8_t vector) { block_->start_up_vector = vector; }
   void set_tier1(std::unique_ptr<Tier1> tier1);
   [[nodiscard]] Tier1* tier1() { return tier1_.get(); }

@@ -10,7 +10,8 @@
 
 namespace bygone::cpu::translator {
 
-Core::Core(VpIndex index, const Shared& shared) : index_(index), shared_(shared), block_(std::make_unique<VcpuBlock>()) {
+Core::Core(VpIndex index, const Shared& shared, std::unique_ptr<VcpuBlock> block)
+    : index_(index), shared_(shared), block_(std::move(block)) {
   block_->core = this;
   block_->physical = shared.physical;
   block_->code_pages = shared.code_pages;
@@ -107,6 +108,18 @@ bool Core::serve_attention() {
     }
     return true;
   }
+  serve_start_signals();
+  if ((bits & kAttentionNmi) != 0) {
+    block_->attention.fetch_and(~std::uint32_t{kAttentionNmi});
+    block_->nmi_pending = 1;
+  }
+  block_->attention.fetch_and(~std::uint32_t{kAttentionInterrupt});
+  deliver_interrupts();
+  return false;
+}
+
+void Core::serve_start_signals() {
+  const std::uint32_t bits = block_->attention.load();
   if ((bits & kAttentionInit) != 0) {
     block_->attention.fetch_and(~std::uint32_t{kAttentionInit});
     reset(true);
@@ -122,13 +135,6 @@ bool Core::serve_attention() {
       mmu::update_mode(*block_);
     }
   }
-  if ((bits & kAttentionNmi) != 0) {
-    block_->attention.fetch_and(~std::uint32_t{kAttentionNmi});
-    block_->nmi_pending = 1;
-  }
-  block_->attention.fetch_and(~std::uint32_t{kAttentionInterrupt});
-  deliver_interrupts();
-  return false;
 }
 
 void Core::deliver_interrupts() {

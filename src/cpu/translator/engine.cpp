@@ -5,6 +5,7 @@
 #include <chrono>
 #include <thread>
 
+#include "cpu/speed_probe.h"
 #include "cpu/translator/cpuid_model.h"
 #include "cpu/translator/partition.h"
 
@@ -47,9 +48,13 @@ class SoftwareEngine final : public Engine {
   [[nodiscard]] std::string_view name() const override { return "software"; }
 
   [[nodiscard]] EngineStatus probe() override {
+    const auto speed = measure();
+    if (!speed) return {.is_usable = false, .million_instructions_per_second = 0, .reason = speed.error().message, .hint = speed.error().hint};
     EngineStatus status;
     status.is_usable = true;
-    status.reason = "the software processor runs on every x86-64 host";
+    status.million_instructions_per_second = speed->million_instructions_per_second;
+    status.reason = fmt::format("the software processor runs on every x86-64 host, here at {:.0f} million instructions a second",
+                                speed->million_instructions_per_second);
     return status;
   }
 
@@ -62,13 +67,25 @@ class SoftwareEngine final : public Engine {
     }
     if (tsc_frequency_ == 0) tsc_frequency_ = measure_tsc_frequency();
     try {
-      return std::make_unique<SoftwarePartition>(std::move(options), tsc_frequency_);
+      return SoftwarePartition::create(std::move(options), tsc_frequency_);
     } catch (const std::bad_alloc&) {
       return fail(ErrorCode::kExhausted, "the host has no memory for the software processor's tables");
     }
   }
 
  private:
+  Result<Speed> measure() {
+    constexpr std::chrono::milliseconds kTime(50);
+    memory::GuestMemory memory;
+    BYGONE_CHECK(prepare_probe_memory(memory));
+    PartitionOptions options;
+    options.memory = &memory;
+    options.code_cache_bytes = 4 << 20;
+    BYGONE_ASSIGN(options.cpuid, supported_cpuid());
+    BYGONE_ASSIGN(const auto partition, create_partition(std::move(options)));
+    return measure_speed(memory, partition->vcpu({0}), ProbeLoop::kVector, 0, ProbeClock::now() + kTime);
+  }
+
   std::uint64_t tsc_frequency_ = 0;
 };
 

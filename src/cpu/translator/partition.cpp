@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "cpu/exit_names.h"
 #include "cpu/reset_state.h"
 #include "cpu/state_text.h"
 #include "cpu/translator/cpuid_model.h"
@@ -22,13 +23,24 @@ SoftwarePartition::SoftwarePartition(PartitionOptions options, std::uint64_t tsc
   set_processor_count(options_.cpuid, options_.vcpu_count);
   if (options_.local_apics) apics_ = options_.local_apics(*this, options_.vcpu_count);
   translator_ = create_tier1_factory(code_pages_, options_.code_cache_bytes / options_.vcpu_count, options_.log);
-  const Shared shared{&physical_, &code_pages_, &options_.cpuid, apics_.get(), tsc_frequency_, &dirty_pages_};
+}
+
+Result<std::unique_ptr<SoftwarePartition>> SoftwarePartition::create(PartitionOptions options, std::uint64_t tsc_frequency) {
+  std::unique_ptr<SoftwarePartition> partition(new SoftwarePartition(std::move(options), tsc_frequency));
+  BYGONE_CHECK(partition->add_processors());
+  return partition;
+}
+
+Result<void> SoftwarePartition::add_processors() {
+  const Shared shared{&physical_, &code_pages_, &options_.cpuid, apics_.get(), tsc_frequency_, &dirty_pages_, &time_stamps_};
   for (std::uint32_t i = 0; i < options_.vcpu_count; ++i) {
-    vcpus_.push_back(std::make_unique<SoftwareVcpu>(VpIndex{i}, shared));
+    BYGONE_ASSIGN(auto block, VcpuBlock::create());
+    vcpus_.push_back(std::make_unique<SoftwareVcpu>(VpIndex{i}, shared, std::move(block)));
     code_pages_.add_processor(vcpus_.back()->core().block());
     if (translator_) vcpus_.back()->core().set_tier1(translator_->create(vcpus_.back()->core().block()));
   }
   options_.memory->add_write_observer(*this);
+  return {};
 }
 
 SoftwarePartition::~SoftwarePartition() { options_.memory->remove_write_observer(*this); }
@@ -115,10 +127,8 @@ void SoftwarePartition::host_wrote(memory::Gpa address, std::uint64_t length) {
 namespace {
 
 std::string exits_text(const SoftwareVcpu::ExitCounts& counts) {
-  constexpr std::array<std::string_view, std::variant_size_v<Exit>> kNames = {
-      "interrupted", "port", "mmio", "msr", "hypercall", "io_apic_eoi", "halt", "shutdown", "debug", "unrecoverable"};
   std::string text;
-  for (std::size_t i = 0; i < counts.size(); ++i) text += fmt::format("{}\"{}\":{}", i == 0 ? "" : ",", kNames[i], counts[i]);
+  for (std::size_t i = 0; i < counts.size(); ++i) text += fmt::format("{}\"{}\":{}", i == 0 ? "" : ",", kExitNames[i], counts[i]);
   return text;
 }
 
@@ -154,8 +164,7 @@ Result<Exit*> SoftwareVcpu::run() {
   cycles_ += __rdtsc() - start;
   ++exits_[core_.exit().index()];
   if (auto* broken = std::get_if<UnrecoverableExit>(&core_.exit())) {
-    if (auto general = general_registers()) broken->dump += '\n' + to_text(*general);
-    if (auto system = system_registers()) broken->dump += to_text(*system);
+    if (auto state = read_state()) broken->dump += '\n' + to_text(*state);
   }
   return &core_.exit();
 }
@@ -239,6 +248,11 @@ void take_back_interrupt(LocalApicState& apic, std::uint8_t vector) {
 
 Result<VcpuState> SoftwareVcpu::save_state() {
   BYGONE_CHECK(finish_exit());
+  core_.serve_start_signals();
+  return read_state();
+}
+
+Result<VcpuState> SoftwareVcpu::read_state() {
   VcpuBlock& block = core_.block();
   VcpuState state;
   BYGONE_ASSIGN(state.general, general_registers());
@@ -250,8 +264,8 @@ Result<VcpuState> SoftwareVcpu::save_state() {
     if (core_.get_own_msr(index, value)) state.msrs.push_back({index, value});
   }
   if (core_.apic() != nullptr) {
+    state.local_apic = core_.apic()->save();  // first: it raises what is due, and clears the deadline then
     if (const auto deadline = core_.apic()->read_msr(msr::kTscDeadline)) state.msrs.push_back({msr::kTscDeadline, *deadline});
-    state.local_apic = core_.apic()->save();
   }
   state.events.nmi_pending = block.nmi_pending != 0 || (block.attention.load() & kAttentionNmi) != 0;
   state.events.nmi_masked = block.nmi_masked != 0;
@@ -281,6 +295,8 @@ Result<void> SoftwareVcpu::restore_state(const VcpuState& state) {
   for (const MsrValue& value : state.msrs) {
     if (value.index == msr::kTscDeadline) {
       deadline = value.value;
+    } else if (value.index == kMsrTimeStampCounter) {
+      block.tsc_offset = time_stamps_->offset_for(index(), value.value, __rdtsc());
     } else {
       static_cast<void>(core_.set_own_msr(value.index, value.value));
     }

@@ -18,7 +18,8 @@ namespace bygone::cpu::translator {
 
 class SoftwareVcpu final : public Vcpu {
  public:
-  SoftwareVcpu(VpIndex index, const Shared& shared) : core_(index, shared) {}
+  SoftwareVcpu(VpIndex index, const Shared& shared, std::unique_ptr<VcpuBlock> block)
+      : core_(index, shared, std::move(block)), time_stamps_(shared.time_stamps) {}
 
   [[nodiscard]] VpIndex index() const override { return core_.index(); }
   [[nodiscard]] Result<Exit*> run() override;
@@ -45,7 +46,11 @@ class SoftwareVcpu final : public Vcpu {
  private:
   [[nodiscard]] Result<void> finish_exit();
 
+  /// As save_state(), with a pending exit left pending.
+  [[nodiscard]] Result<VcpuState> read_state();
+
   Core core_;
+  TimeStampOffsets* time_stamps_;
   std::atomic<std::thread::id> thread_;
   std::optional<FaultInfo> injected_;
   ExitCounts exits_ = {};
@@ -54,7 +59,8 @@ class SoftwareVcpu final : public Vcpu {
 
 class SoftwarePartition final : public Partition, private LocalApicHost, private memory::GuestMemory::WriteObserver {
  public:
-  SoftwarePartition(PartitionOptions options, std::uint64_t tsc_frequency);
+  /// Errors: kExhausted.
+  [[nodiscard]] static Result<std::unique_ptr<SoftwarePartition>> create(PartitionOptions options, std::uint64_t tsc_frequency);
   ~SoftwarePartition() override;
 
   [[nodiscard]] Vcpu& vcpu(VpIndex index) override { return *vcpus_.at(index.value); }
@@ -72,6 +78,9 @@ class SoftwarePartition final : public Partition, private LocalApicHost, private
   [[nodiscard]] std::string inspect() const override;
 
  private:
+  SoftwarePartition(PartitionOptions options, std::uint64_t tsc_frequency);
+  [[nodiscard]] Result<void> add_processors();
+
   // LocalApicHost
   void notify(VpIndex vp) override { attract(vp, kAttentionInterrupt); }
   void deliver_nmi(VpIndex vp) override { attract(vp, kAttentionNmi); }
@@ -93,6 +102,7 @@ class SoftwarePartition final : public Partition, private LocalApicHost, private
   PhysicalMemory physical_;
   CodePages code_pages_;
   DirtyPages dirty_pages_;
+  TimeStampOffsets time_stamps_;
   std::unique_ptr<LocalApicSet> apics_;
   std::unique_ptr<Tier1Factory> translator_;
   std::vector<std::unique_ptr<SoftwareVcpu>> vcpus_;

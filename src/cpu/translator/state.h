@@ -11,10 +11,12 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <new>
 
 #include "cpu/state.h"
 #include "cpu/translator/mmu_types.h"
+#include "support/result.h"
 
 namespace bygone::cpu::translator {
 
@@ -104,8 +106,10 @@ struct FaultInfo {
 };
 
 struct alignas(4096) VcpuBlock {
-  /// Blocks are below 2 GiB, where translated code reaches the TLB by a 32-bit displacement.
-  [[nodiscard]] static void* operator new(std::size_t bytes, std::align_val_t alignment);
+  /// Errors: kExhausted.
+  [[nodiscard]] static Result<std::unique_ptr<VcpuBlock>> create();
+  /// Blocks are below 2 GiB, where translated code reaches the TLB by a 32-bit displacement. Null when there is no room.
+  [[nodiscard]] static void* operator new(std::size_t bytes, std::align_val_t alignment) noexcept;
   static void operator delete(void* place, std::size_t bytes, std::align_val_t alignment);
 
   // First cache lines: what translated code touches all the time (8-bit displacements where possible).

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <optional>
 
+#include "cpu/entry_state.h"
 #include "firmware/entry_state.h"
 #include "firmware/linux/uefi_tables.h"
 #include "spec/linux/boot_protocol.h"
@@ -139,10 +140,9 @@ Result<EntryState> load_linux(memory::GuestMemory& memory, const LinuxBoot& boot
   std::memcpy(zero_page.data() + protocol::kZeroPageFramebufferBase, framebuffer.data(), sizeof framebuffer);
   BYGONE_CHECK(memory.write({kZeroPage}, zero_page));
 
-  BYGONE_CHECK(write_identity_page_tables(memory, {kPageTables}));
-  // The boot protocol wants __BOOT_CS 0x10 and __BOOT_DS 0x18.
-  BYGONE_CHECK(write_flat_gdt(memory, {kGdt}, 2));
-  EntryState entry = long_mode_entry({kPageTables}, {kGdt}, 2);
+  constexpr std::uint16_t kBootCode = 0x10;  // the boot protocol's __BOOT_CS; __BOOT_DS is the next
+  EntryState entry;
+  BYGONE_ASSIGN(entry.system, cpu::prepare_long_mode(memory, {kPageTables}, {kGdt}, kBootCode));
   entry.general.rip = kernel_at + protocol::kEntryOffset64;
   entry.general[cpu::Gpr::kRsi] = kZeroPage;
   return entry;

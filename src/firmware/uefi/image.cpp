@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "cpu/entry_state.h"
 #include "spec/uefi/handover.h"
 
 namespace bygone::firmware {
@@ -75,10 +76,9 @@ Result<std::uint64_t> find_sec_entry(std::span<const std::byte> bytes) {
 Result<EntryState> load_uefi(memory::GuestMemory& memory, std::span<const std::byte> image, std::span<const std::byte> blob) {
   BYGONE_ASSIGN(const std::uint64_t entry_offset, find_sec_entry(image));
   BYGONE_CHECK(memory.write({uefi::kImageBase}, image));
-  BYGONE_CHECK(write_identity_page_tables(memory, {uefi::kPageTables}));
-  BYGONE_CHECK(write_flat_gdt(memory, {uefi::kGdt}, 1));
   BYGONE_CHECK(memory.write({uefi::kConfigurationBlob}, blob));
-  EntryState entry = long_mode_entry({uefi::kPageTables}, {uefi::kGdt}, 1);
+  EntryState entry;
+  BYGONE_ASSIGN(entry.system, cpu::prepare_long_mode(memory, {uefi::kPageTables}, {uefi::kGdt}));
   entry.system.cr0 = 0x80000023 | 0x10;  // ET reads as one on every processor
   entry.system.cr4 = 0x640 | 0x20;       // PAE cannot be off in long mode
   entry.general.rip = uefi::kImageBase + entry_offset;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "cpu/time_stamps.h"
 #include "machine/gen2/parts.h"
 #include "machine/saved_state/memory_image.h"
 #include "machine/saved_state/processor_state.h"
@@ -127,7 +128,7 @@ Result<json> Machine::Parts::save_processors() {
     if (!state) return std::unexpected(std::move(state).error().within(fmt::format("saving processor {}", i)));
     states.push_back(std::move(*state));
   }
-  saved_state::align_time_stamps(states, partition->tsc_frequency() * kTscToleranceSeconds);
+  cpu::align_time_stamps(states, partition->tsc_frequency() * kTscToleranceSeconds);
   json processors = json::array();
   for (const cpu::VcpuState& state : states) processors.push_back(saved_state::processor_to_json(state));
   return processors;

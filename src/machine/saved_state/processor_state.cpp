@@ -12,7 +12,6 @@ namespace {
 using nlohmann::json;
 
 constexpr std::uint32_t kVersion = 1;
-constexpr std::uint32_t kMsrTsc = 0x10;
 constexpr std::size_t kMaximumMsrs = 512;
 constexpr std::size_t kMaximumXsave = 64 << 10;
 constexpr std::size_t kMaximumCpuidEntries = 1024;
@@ -208,17 +207,6 @@ Result<void> check_processor(const cpu::CpuidTable& saved, const cpu::CpuidTable
     }
   }
   return {};
-}
-
-void align_time_stamps(std::vector<cpu::VcpuState>& processors, std::uint64_t tolerance) {
-  std::optional<std::uint64_t> first;
-  for (cpu::VcpuState& processor : processors) {
-    for (cpu::MsrValue& msr : processor.msrs) {
-      if (msr.index != kMsrTsc) continue;
-      if (!first) first = msr.value;
-      if (msr.value - *first < tolerance || *first - msr.value < tolerance) msr.value = *first;
-    }
-  }
 }
 
 }  // namespace bygone::machine::saved_state

@@ -22,7 +22,4 @@ namespace bygone::machine::saved_state {
 /// software may use still there, the same layout of extended state. Errors: kUnsupported, with what is missing.
 [[nodiscard]] Result<void> check_processor(const cpu::CpuidTable& saved, const cpu::CpuidTable& offered);
 
-/// All processors were read a moment apart: gives those whose TSCs differ by no more than that the first one's.
-void align_time_stamps(std::vector<cpu::VcpuState>& processors, std::uint64_t tolerance);
-
 }  // namespace bygone::machine::saved_state

@@ -210,18 +210,5 @@ TEST_F(SavedState, processor_must_have_what_the_saved_one_had) {
   EXPECT_EQ(table->query(7, 0).ebx, 5U);
 }
 
-TEST_F(SavedState, time_stamps_a_moment_apart_become_one) {
-  std::vector<cpu::VcpuState> processors(3);
-  processors[0].msrs = {{0x10, 5000}};
-  processors[1].msrs = {{0x10, 5900}};
-  processors[2].msrs = {{0x10, 4100}};
-  align_time_stamps(processors, 1000);
-  EXPECT_EQ(processors[1].msrs[0].value, 5000U);
-  EXPECT_EQ(processors[2].msrs[0].value, 5000U);
-  processors[1].msrs[0].value = 900000;
-  align_time_stamps(processors, 1000);
-  EXPECT_EQ(processors[1].msrs[0].value, 900000U);  // the guest set it so
-}
-
 }  // namespace
 }  // namespace bygone::machine::saved_state

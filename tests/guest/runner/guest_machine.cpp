@@ -3,10 +3,12 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <utility>
 
 #include "cpu/entry_state.h"
+#include "cpu/time_stamps.h"
 #include "guest/protocol.h"
 #include "guest/runner/test_devices.h"
 #include "hyperv/hypervisor.h"
@@ -162,9 +164,17 @@ class GuestMachine {
   /// With the lock held and the guest running: stops it, takes its whole state to a partition of the engine where it is not, and
   /// lets it go on there.
   Result<void> move(std::unique_lock<std::mutex>& lock) {
+    constexpr std::chrono::seconds kParkingLimit(20);
     wants_pause_ = true;
     for (std::uint32_t i = 0; i < header_.processors; ++i) partition_->vcpu({i}).kick();
-    done_.wait(lock, [this] { return is_done_ || parked_ == header_.processors; });
+    const bool has_parked = done_.wait_for(lock, kParkingLimit, [this] { return is_done_ || parked_.size() == header_.processors; });
+    if (!has_parked) {
+      std::string missing;
+      for (std::uint32_t i = 0; i < header_.processors; ++i) {
+        if (!parked_.contains(i)) missing += fmt::format(" {}", i);
+      }
+      return fail(ErrorCode::kInternal, "processors{} did not stop within {} s", missing, kParkingLimit.count());
+    }
     auto outcome = is_done_ ? Result<void>() : move_parked();
     wants_pause_ = false;
     done_.notify_all();
@@ -190,6 +200,7 @@ class GuestMachine {
     partition_.reset();
     is_elsewhere_ = !is_elsewhere_;
     BYGONE_CHECK(create_partition(is_elsewhere_ ? *options_.other_engine : engine_));
+    cpu::align_time_stamps(states, partition_->tsc_frequency());
     for (std::uint32_t i = 0; i < header_.processors; ++i) BYGONE_CHECK(partition_->vcpu({i}).restore_state(states[i]));
     // The way out of the guest is each engine's own.
     BYGONE_CHECK(memory_.write({guest::kHypercallPage}, partition_->hypercall_code()));
@@ -208,10 +219,10 @@ class GuestMachine {
       {
         std::unique_lock lock(mutex_);
         if (wants_pause_) {
-          ++parked_;
+          parked_.insert(index);
           done_.notify_all();
           done_.wait(lock, [this] { return is_done_ || !wants_pause_; });
-          --parked_;
+          parked_.erase(index);
           if (is_done_) return;
         }
       }
@@ -298,7 +309,8 @@ class GuestMachine {
   bool is_done_ = false;  // guarded by mutex_, as all below
   bool wants_pause_ = false;
   bool is_elsewhere_ = false;  // on the other engine
-  std::uint32_t parked_ = 0, moves_ = 0;
+  std::set<std::uint32_t> parked_;
+  std::uint32_t moves_ = 0;
   std::string reason_;  // empty: passed
 };
 

@@ -20,10 +20,10 @@ struct GuestOutcome {
 
 struct RunOptions {
   std::chrono::seconds limit{60};
-  bool is_emulated_processor = false;
+  bool is_emulated_processor = false;  ///< what KVM runs on is an emulator with defects that the guests know
   /// The guest is moved between the engine and this one, back and forth, while it runs; null: it stays.
   cpu::Engine* other_engine = nullptr;
-  cpu::FacilitySet facilities;  ///< what the engine does for the hypervisor, where it can  ///< what KVM runs on is an emulator with defects that the guests know
+  cpu::FacilitySet facilities;  ///< what the engine does for the hypervisor, where it can
   cpu::LocalApicFactory local_apics;
   Log log;
 };

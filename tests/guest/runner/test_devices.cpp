@@ -12,6 +12,7 @@ constexpr std::uint32_t kSerialTransmitterEmpty = 0x60;
 
 cpu::InterruptRequest to_request(std::uint32_t value) {
   return {.delivery = static_cast<cpu::DeliveryMode>(value >> 8 & 7),
+          .destination_mode = (value & 1U << 24) != 0 ? cpu::DestinationMode::kLogical : cpu::DestinationMode::kPhysical,
           .trigger = (value & 1U << 15) != 0 ? cpu::TriggerMode::kLevel : cpu::TriggerMode::kEdge,
           .vector = static_cast<std::uint8_t>(value),
           .destination = value >> 16 & 0xFF};

@@ -34,7 +34,7 @@ class GuestRunner {
     if (!ram_.add_ram({0}, kRamBytes)) throw std::runtime_error("no RAM");
     physical_ = std::make_unique<PhysicalMemory>(ram_);
     pages_ = std::make_unique<CodePages>(physical_->ram_pages());
-    core_ = std::make_unique<Core>(VpIndex{0}, Shared{physical_.get(), pages_.get(), &cpuid_, nullptr, 1'000'000'000});
+    core_ = std::make_unique<Core>(VpIndex{0}, Shared{physical_.get(), pages_.get(), &cpuid_, nullptr, 1'000'000'000}, std::make_unique<VcpuBlock>());
     VcpuBlock& block = core_->block();
     pages_->add_processor(block);
     set_up_tables();
