@@ -9,11 +9,13 @@
 #include "chipset/rtc.h"
 #include "chipset/serial.h"
 #include "chipset/watchdog.h"
+#include "spec/gen2/platform.h"
 #include "support/manual_clock.h"
 
 namespace {
 
 using namespace bygone;
+namespace platform = spec::gen2;
 
 class QuietHost final : public cpu::LocalApicHost {
  public:
@@ -49,17 +51,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   chipset::IoApic io_apic([&](const cpu::InterruptRequest& request) { apics.request(request); });
   host.apics = &apics;
   host.io_apic = &io_apic;
-  chipset::SerialPort serial(0x3F8, io_apic.line(4), nullptr);
-  chipset::PowerManagement power(time, io_apic.line(9), {});
-  chipset::Rtc rtc(time, io_apic.line(8), [&] {
+  chipset::SerialPort serial(platform::kCom1Ports.first, io_apic.line(platform::kCom1Interrupt), nullptr);
+  chipset::PowerManagement power(time, io_apic.line(platform::kSciInterrupt), {});
+  chipset::Rtc rtc(time, io_apic.line(platform::kRtcInterrupt), [&] {
     return std::chrono::seconds(1'204'329'598) + std::chrono::duration_cast<std::chrono::microseconds>(time.now());
   });
   chipset::Watchdog watchdog(time, [] {});
   struct Range {
     chipset::PortDevice* device;
-    std::uint16_t base, size;
+    platform::Ports ports;
   };
-  const Range ranges[] = {{&serial, 0x3F8, 8}, {&power, 0x400, 0x37}, {&rtc, 0x70, 2}, {&watchdog, 0x30, 8}};
+  const Range ranges[] = {{&serial, platform::kCom1Ports}, {&power, platform::kPowerPorts}, {&rtc, platform::kRtcPorts}, {&watchdog, platform::kWatchdogPorts}};
   chipset::Savable* const savables[] = {&io_apic, &serial, &power, &rtc, &watchdog};
 
   for (; size >= sizeof(Access); data += sizeof(Access), size -= sizeof(Access)) {
@@ -73,7 +75,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       case 2:
       case 3: {
         const Range& range = ranges[access.kind % 4];
-        const auto port = static_cast<std::uint16_t>(range.base + access.address % range.size);
+        const auto port = static_cast<std::uint16_t>(range.ports.first + access.address % range.ports.count);
         if ((access.size & 0x80) != 0) {
           range.device->write_port(port, bytes, access.value);
         } else {

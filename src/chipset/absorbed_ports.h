@@ -5,7 +5,7 @@
 #include <array>
 #include <cstdint>
 
-#include "chipset/port_device.h"
+#include "spec/gen2/platform.h"
 
 namespace bygone::chipset {
 
@@ -25,10 +25,10 @@ inline constexpr std::array kAbsorbedPorts = {
     PortRange{0x0ED, 0x0ED},    // I/O delay
     PortRange{0x201, 0x201},    // game port
     PortRange{0x2E8, 0x2EF},    // COM4
-    PortRange{0x2F8, 0x2FF},    // COM2 when it is absent
+    PortRange{spec::gen2::kCom2Ports.first, spec::gen2::kCom2Ports.last()},  // COM2 when it is absent
     PortRange{0x3B0, 0x3DF},    // VGA
     PortRange{0x3E8, 0x3EF},    // COM3
-    PortRange{0x3F8, 0x3FF},    // COM1 when it is absent
+    PortRange{spec::gen2::kCom1Ports.first, spec::gen2::kCom1Ports.last()},  // COM1 when it is absent
     PortRange{0x4D0, 0x4D1},    // edge/level control
     PortRange{0xCF8, 0xCFF},    // PCI configuration
     PortRange{0x5658, 0x5659},  // another hypervisor's back door
@@ -40,12 +40,5 @@ inline constexpr std::array kAbsorbedPorts = {
   }
   return false;
 }
-
-/// Nothing there. Threading: stateless.
-class AbsorbedPorts final : public PortDevice {
- public:
-  [[nodiscard]] std::uint32_t read_port(std::uint16_t, std::uint8_t) override { return 0xFFFFFFFF; }
-  void write_port(std::uint16_t, std::uint8_t, std::uint32_t) override {}
-};
 
 }  // namespace bygone::chipset

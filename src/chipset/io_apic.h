@@ -17,8 +17,6 @@ namespace bygone::chipset {
 
 class IoApic final : public MmioDevice, public Savable {
  public:
-  static constexpr std::uint64_t kBase = 0xFEC00000;
-  static constexpr std::uint64_t kSize = 0x1000;
   static constexpr unsigned kPinCount = 24;
 
   using Output = std::function<void(const cpu::InterruptRequest&)>;

@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "spec/gen2/platform.h"
 #include "support/multiply_divide.h"
 #include "support/saved_fields.h"
 
@@ -9,9 +10,10 @@ namespace bygone::chipset {
 
 namespace {
 
+namespace gen2 = spec::gen2;
+
 constexpr std::uint32_t kSavedVersion = 1;
 constexpr std::uint64_t kNanosecondsPerSecond = 1'000'000'000;
-constexpr std::uint16_t kTimerOffset = 8;
 
 // PM1 status and enable, ACPI 6.5 tables 4.11 and 4.12.
 constexpr std::uint16_t kTimerStatus = 1U << 0;
@@ -73,12 +75,12 @@ void PowerManagement::press_power_button() {
 std::uint8_t PowerManagement::read_byte(std::uint16_t offset) {
   const auto byte = [&](std::uint16_t value) { return static_cast<std::uint8_t>(value >> (offset % 2 * 8)); };
   switch (offset & ~1U) {
-    case 0x0: note_timer_carry(); return byte(pm1_status_);
-    case 0x2: return byte(pm1_enable_);
-    case 0x4: return byte(static_cast<std::uint16_t>(pm1_control_ | kSciEnable));
-    case 0xC: return byte(gpe_status_);
-    case 0xE: return byte(gpe_enable_);
-    default: return offset < kSize ? 0 : 0xFF;
+    case gen2::kPm1EventOffset: note_timer_carry(); return byte(pm1_status_);
+    case gen2::kPm1EventOffset + 2: return byte(pm1_enable_);
+    case gen2::kPm1ControlOffset: return byte(static_cast<std::uint16_t>(pm1_control_ | kSciEnable));
+    case gen2::kGpe0Offset: return byte(gpe_status_);
+    case gen2::kGpe0Offset + 2: return byte(gpe_enable_);
+    default: return offset < gen2::kPowerPorts.count ? 0 : 0xFF;
   }
 }
 
@@ -90,26 +92,26 @@ void PowerManagement::write_byte(std::uint16_t offset, std::uint8_t value) {
     return static_cast<std::uint16_t>((old & ~mask) | (wide & mask));
   };
   switch (offset & ~1U) {
-    case 0x0:
+    case gen2::kPm1EventOffset:
       note_timer_carry();
       pm1_status_ = static_cast<std::uint16_t>(pm1_status_ & ~(wide & kStatusClearable));
       break;
-    case 0x2:
+    case gen2::kPm1EventOffset + 2:
       note_timer_carry();
       pm1_enable_ = merged(pm1_enable_, kEnableWritable);
       arm_timer_carry();
       break;
-    case 0x4: pm1_control_ = merged(pm1_control_, kControlWritable); break;
-    case 0xC: gpe_status_ = static_cast<std::uint16_t>(gpe_status_ & ~wide); break;
-    case 0xE: gpe_enable_ = merged(gpe_enable_, 0xFFFF); break;
+    case gen2::kPm1ControlOffset: pm1_control_ = merged(pm1_control_, kControlWritable); break;
+    case gen2::kGpe0Offset: gpe_status_ = static_cast<std::uint16_t>(gpe_status_ & ~wide); break;
+    case gen2::kGpe0Offset + 2: gpe_enable_ = merged(gpe_enable_, 0xFFFF); break;
     default: break;
   }
 }
 
 std::uint32_t PowerManagement::read_port(std::uint16_t port, std::uint8_t size) {
-  const auto offset = static_cast<std::uint16_t>(port - kBase);
-  if (offset >= kTimerOffset && offset < kTimerOffset + 4) {
-    return static_cast<std::uint32_t>(static_cast<std::uint32_t>(timer_ticks()) >> (offset - kTimerOffset) * 8);
+  const auto offset = static_cast<std::uint16_t>(port - gen2::kPowerPorts.first);
+  if (offset >= gen2::kPmTimerOffset && offset < gen2::kPmTimerOffset + 4) {
+    return static_cast<std::uint32_t>(static_cast<std::uint32_t>(timer_ticks()) >> (offset - gen2::kPmTimerOffset) * 8);
   }
   const std::lock_guard lock(mutex_);
   std::uint32_t value = 0;
@@ -120,7 +122,7 @@ std::uint32_t PowerManagement::read_port(std::uint16_t port, std::uint8_t size) 
 }
 
 void PowerManagement::write_port(std::uint16_t port, std::uint8_t size, std::uint32_t value) {
-  const auto offset = static_cast<std::uint16_t>(port - kBase);
+  const auto offset = static_cast<std::uint16_t>(port - gen2::kPowerPorts.first);
   std::optional<SleepState> sleep;
   {
     const std::lock_guard lock(mutex_);
@@ -136,8 +138,8 @@ void PowerManagement::write_port(std::uint16_t port, std::uint8_t size, std::uin
     update_line();
   }
   if (sleep && callbacks_.sleep) callbacks_.sleep(*sleep);
-  const bool wrote_reset = offset <= kResetOffset && offset + size > kResetOffset;
-  if (wrote_reset && (value >> ((kResetOffset - offset) * 8) & 0xFF) == 1 && callbacks_.reset) callbacks_.reset();
+  const bool wrote_reset = offset <= gen2::kResetOffset && offset + size > gen2::kResetOffset;
+  if (wrote_reset && (value >> ((gen2::kResetOffset - offset) * 8) & 0xFF) == 1 && callbacks_.reset) callbacks_.reset();
 }
 
 nlohmann::json PowerManagement::save() const {

@@ -1,7 +1,7 @@
 // The ACPI power management block: PM1 events and control, the 32-bit timer, general purpose events, the reset register.
-// ACPI 6.5 section 4.8; the layout at ports 0x400-0x436 is Hyper-V's.
+// ACPI 6.5 section 4.8; the layout is Hyper-V's.
 //
-// Offsets: 0 PM1 status, 2 PM1 enable, 4 PM1 control, 8 timer, 0xC GPE0 status, 0xE GPE0 enable, 0x33 reset.
+// The offsets are in spec/gen2/platform.h.
 // Threading: any thread; the timer is read without the lock, because older guests read it all the time. Callbacks are called
 // without the lock on the vCPU's thread.
 #pragma once
@@ -25,10 +25,6 @@ enum class GeneralEvent : std::uint8_t { kGenerationId = 0, kBattery = 9, kProce
 
 class PowerManagement final : public PortDevice, public Savable {
  public:
-  static constexpr std::uint16_t kBase = 0x400;
-  static constexpr std::uint16_t kSize = 0x37;
-  static constexpr std::uint16_t kResetOffset = 0x33;
-  static constexpr unsigned kInterruptPin = 9;
   static constexpr std::uint64_t kTimerFrequency = 3'579'545;
 
   struct Callbacks {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "spec/gen2/platform.h"
 #include "support/saved_fields.h"
 
 namespace bygone::chipset {
@@ -27,7 +28,7 @@ constexpr std::uint8_t kDValid = 0x80;
 constexpr std::uint8_t kAfternoon = 0x80, kDoNotCare = 0xC0;
 
 bool is_time_register(std::uint8_t index) {
-  return index == kSeconds || index == kMinutes || index == kHours || (index >= kWeekday && index <= kYear) || index == Rtc::kCenturyRegister;
+  return index == kSeconds || index == kMinutes || index == kHours || (index >= kWeekday && index <= kYear) || index == spec::gen2::kRtcCenturyRegister;
 }
 
 struct Calendar {
@@ -98,7 +99,7 @@ std::uint8_t Rtc::read_time(std::uint8_t index) const {
 /// Freezes the running time into the registers, when the guest sets SET.
 void Rtc::load_time_registers() {
   for (const std::uint8_t index : {kSeconds, kMinutes, kHours, kWeekday, kDay, kMonth, kYear}) cmos_[index] = read_time(index);
-  cmos_[kCenturyRegister] = read_time(kCenturyRegister);
+  cmos_[spec::gen2::kRtcCenturyRegister] = read_time(spec::gen2::kRtcCenturyRegister);
 }
 
 /// Starts time from the registers, when the guest clears SET or writes one of them while time runs.
@@ -110,7 +111,7 @@ void Rtc::take_time_registers() {
   } else {
     hour = decode(cmos_[kHours]);
   }
-  const int written_year = static_cast<int>(decode(cmos_[kCenturyRegister]) * 100 + decode(cmos_[kYear]) % 100);
+  const int written_year = static_cast<int>(decode(cmos_[spec::gen2::kRtcCenturyRegister]) * 100 + decode(cmos_[kYear]) % 100);
   const year_month_day date{year(written_year), month(decode(cmos_[kMonth])), day(decode(cmos_[kDay]))};
   if (!date.ok() || written_year > 9999 || hour > 23) return;  // nonsense leaves the time as it was
   const std::int64_t second = sys_seconds(sys_days(date)).time_since_epoch().count() + std::int64_t{hour} * 3600 +
@@ -261,13 +262,13 @@ void Rtc::write_register(std::uint8_t index, std::uint8_t value) {
 }
 
 std::uint32_t Rtc::read_port(std::uint16_t port, std::uint8_t) {
-  const auto offset = static_cast<std::uint16_t>(port - kBase);
+  const auto offset = static_cast<std::uint16_t>(port - spec::gen2::kRtcPorts.first);
   const std::lock_guard lock(mutex_);
   return 0xFFFFFF00U | (offset == 1 ? read_register(index_) : std::uint32_t{0xFF});  // the index is write-only
 }
 
 void Rtc::write_port(std::uint16_t port, std::uint8_t size, std::uint32_t value) {
-  const auto offset = static_cast<std::uint16_t>(port - kBase);
+  const auto offset = static_cast<std::uint16_t>(port - spec::gen2::kRtcPorts.first);
   const std::lock_guard lock(mutex_);
   if (offset == 0) index_ = value & 0x7F;  // bit 7 masks NMI, of which there is none from here
   if (offset == 1) write_register(index_, static_cast<std::uint8_t>(value));

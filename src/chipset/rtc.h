@@ -1,4 +1,4 @@
-// The real-time clock and its CMOS memory. Motorola MC146818A data sheet; ports 0x70 (index) and 0x71 (data), IRQ 8.
+// The real-time clock and its CMOS memory. Motorola MC146818A data sheet; an index port and a data port.
 // The time is UTC and goes on while the machine is paused.
 //
 // The machine's WAET table tells guests that the clock's interrupts need no acknowledge. So an interrupt whose flags were
@@ -20,9 +20,6 @@ namespace bygone::chipset {
 
 class Rtc final : public PortDevice, public Savable {
  public:
-  static constexpr std::uint16_t kBase = 0x70, kSize = 2;
-  static constexpr unsigned kInterruptPin = 8;
-  static constexpr std::uint8_t kCenturyRegister = 0x32;  ///< the FADT's CENTURY
 
   /// Microseconds of UTC since 1970.
   using WallClock = std::function<std::chrono::microseconds()>;

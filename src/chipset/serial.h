@@ -15,9 +15,6 @@ namespace bygone::chipset {
 
 class SerialPort final : public PortDevice, public Savable {
  public:
-  static constexpr std::uint16_t kCom1 = 0x3F8, kCom2 = 0x2F8, kSize = 8;
-  static constexpr unsigned kCom1Pin = 4, kCom2Pin = 3;
-
   /// Ports `base` to `base` + 7. `backend` may be nullptr (output vanishes) and outlives the port.
   SerialPort(std::uint16_t base, InterruptLine& line, CharBackend* backend);
   ~SerialPort() override;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "chipset/function_line.h"
+#include "spec/gen2/platform.h"
 
 namespace bygone::chipset {
 namespace {
@@ -29,7 +30,7 @@ class SerialTest : public testing::Test {
     edges_ += asserted && !line_;
     line_ = asserted;
   }};
-  SerialPort port_{SerialPort::kCom1, sink_, &backend_};
+  SerialPort port_{spec::gen2::kCom1Ports.first, sink_, &backend_};
 };
 
 TEST_F(SerialTest, characters_go_out_and_the_transmitter_stays_empty) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "spec/gen2/platform.h"
 #include "support/saved_fields.h"
 
 namespace bygone::chipset {
@@ -50,7 +51,7 @@ void Watchdog::on_timer() {
 }
 
 std::uint32_t Watchdog::read_port(std::uint16_t port, std::uint8_t size) {
-  const auto offset = static_cast<std::uint16_t>(port - kBase);
+  const auto offset = static_cast<std::uint16_t>(port - spec::gen2::kWatchdogPorts.first);
   const std::lock_guard lock(mutex_);
   if (size != 4) return 0xFFFFFFFF;
   if (offset == 0) return index_;
@@ -64,7 +65,7 @@ std::uint32_t Watchdog::read_port(std::uint16_t port, std::uint8_t size) {
 }
 
 void Watchdog::write_port(std::uint16_t port, std::uint8_t size, std::uint32_t value) {
-  const auto offset = static_cast<std::uint16_t>(port - kBase);
+  const auto offset = static_cast<std::uint16_t>(port - spec::gen2::kWatchdogPorts.first);
   const std::lock_guard lock(mutex_);
   if (size != 4) return;
   if (offset == 0) index_ = value;

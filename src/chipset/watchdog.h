@@ -15,7 +15,6 @@ namespace bygone::chipset {
 
 class Watchdog final : public PortDevice, public Savable {
  public:
-  static constexpr std::uint16_t kBase = 0x30, kSize = 8;
   static constexpr std::uint32_t kRegisterConfiguration = 0, kRegisterResolution = 1, kRegisterCount = 2;
   static constexpr std::uint32_t kConfigured = 1U << 0, kEnabled = 1U << 1, kOneShot = 1U << 4, kBootStatus = 1U << 8;
 

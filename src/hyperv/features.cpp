@@ -1,5 +1,6 @@
 #include "hyperv/features.h"
 
+#include <algorithm>
 #include <array>
 
 #include "spec/tlfs/features.h"
@@ -49,13 +50,14 @@ constexpr Profile make_profile(std::string_view name, Features... features) {
 constexpr std::array kProfiles = {
     make_profile("linux", Feature::kReferenceTsc, Feature::kFrequencies, Feature::kDirectTimers, Feature::kXmmHypercalls,
                  Feature::kTlbFlush, Feature::kClusterIpi, Feature::kExtendedMasks, Feature::kCrashReport, Feature::kReset,
-                 Feature::kRelaxedTiming, Feature::kAutoEoi, Feature::kSpinNotify),
+                 Feature::kRelaxedTiming, Feature::kSpinNotify),
     make_profile("windows", Feature::kReferenceTsc, Feature::kFrequencies, Feature::kDirectTimers, Feature::kXmmHypercalls,
                  Feature::kTlbFlush, Feature::kClusterIpi, Feature::kExtendedMasks, Feature::kCrashReport, Feature::kReset,
-                 Feature::kRelaxedTiming, Feature::kAutoEoi, Feature::kSpinNotify),
+                 Feature::kRelaxedTiming, Feature::kSpinNotify),
     // What the hypervisor of 2008 offered; these guests were never tested with more.
-    make_profile("legacy-windows", Feature::kTlbFlush, Feature::kReset, Feature::kRelaxedTiming, Feature::kAutoEoi,
-                 Feature::kCrashReport, Feature::kSpinNotify),
+    make_profile("legacy-windows", Feature::kTlbFlush, Feature::kReset, Feature::kRelaxedTiming, Feature::kCrashReport,
+                 Feature::kSpinNotify),
+    make_profile("none"),
 };
 
 constexpr std::uint32_t kSpinRetries = 4095;
@@ -105,10 +107,11 @@ Result<FeatureSet> FeatureSet::profile(std::string_view name) {
                                fmt::format("The profiles are {}", known)});
 }
 
-Result<FeatureSet> FeatureSet::parse(std::string_view text) {
-  const std::size_t comma = text.find(',');
-  BYGONE_ASSIGN(FeatureSet set, profile(text.substr(0, comma)));
-  std::string_view rest = comma == std::string_view::npos ? std::string_view() : text.substr(comma + 1);
+Result<FeatureSet> FeatureSet::parse(std::string_view text, std::string_view otherwise) {
+  const bool has_profile = !text.empty() && text[0] != '+' && text[0] != '-';
+  const std::size_t comma = has_profile ? text.find(',') : 0;
+  BYGONE_ASSIGN(FeatureSet set, profile(has_profile ? text.substr(0, comma) : otherwise));
+  std::string_view rest = comma == std::string_view::npos ? std::string_view() : text.substr(has_profile ? comma + 1 : 0);
   while (!rest.empty()) {
     const std::size_t end = rest.find(',');
     const std::string_view change = rest.substr(0, end);
@@ -124,6 +127,12 @@ Result<FeatureSet> FeatureSet::parse(std::string_view text) {
     }
   }
   return set;
+}
+
+Result<FeatureSet> FeatureSet::parse_additions(std::string_view text) {
+  const bool has_profile = !text.empty() && text[0] != '+' && text[0] != '-';
+  if (has_profile) text = text.substr(std::min(text.find(','), text.size() - 1) + 1);
+  return parse(text);
 }
 
 void add_cpuid_leaves(cpu::CpuidTable& table, FeatureSet features) {

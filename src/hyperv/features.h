@@ -44,12 +44,22 @@ class FeatureSet {
     bits_ &= ~(1U << static_cast<unsigned>(feature));
     return *this;
   }
+  [[nodiscard]] constexpr bool is_empty() const { return bits_ == 0; }
+  /// What this has and `other` has not.
+  [[nodiscard]] constexpr FeatureSet without(FeatureSet other) const {
+    FeatureSet rest;
+    rest.bits_ = bits_ & ~other.bits_;
+    return rest;
+  }
   friend constexpr bool operator==(FeatureSet, FeatureSet) = default;
 
-  /// `linux`, `windows` or `legacy-windows` (XP, Vista, 7). Errors: kNotFound with the names there are.
+  /// `linux`, `windows`, `legacy-windows` (XP, Vista, 7) or `none`. Errors: kNotFound with the names there are.
   [[nodiscard]] static Result<FeatureSet> profile(std::string_view name);
-  /// A profile and changes, such as "linux,-tlb-flush,+tsc-invariant". Errors: kNotFound, kInvalidArgument.
-  [[nodiscard]] static Result<FeatureSet> parse(std::string_view text);
+  /// A profile and changes, such as "linux,-tlb-flush,+tsc-invariant"; without a profile, changes to `otherwise`.
+  /// Errors: kNotFound, kInvalidArgument.
+  [[nodiscard]] static Result<FeatureSet> parse(std::string_view text, std::string_view otherwise = "none");
+  /// Of such a text only what it adds by name. Errors: as parse().
+  [[nodiscard]] static Result<FeatureSet> parse_additions(std::string_view text);
   [[nodiscard]] std::vector<std::string_view> names() const;
 
  private:

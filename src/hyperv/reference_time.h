@@ -1,7 +1,8 @@
 // Partition reference time: 100 ns units since the machine was created, standing still while it is paused (TLFS 12.3).
 //
-// An engine that keeps the reference time itself (Facility::kReferenceTime) is asked for it. Otherwise, with a stable TSC, it is computed from the guest's TSC with the very scale and offset of the reference TSC page, so that
-// the register, the page and the timers agree to the tick; without one it follows the machine's clock.
+// An engine that keeps the reference time itself (Facility::kReferenceTime) is asked for it. Otherwise, with a stable TSC, it is
+// computed from the guest's TSC with the very scale and offset of the reference TSC page, so that the register, the page and the
+// timers agree to the tick; without one it follows the machine's clock.
 //
 // Threading: now() from any thread, without a lock. pause(), resume() and set() by one thread while no guest code runs.
 #pragma once

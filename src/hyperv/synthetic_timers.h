@@ -6,7 +6,8 @@
 // An engine that keeps the timers (Facility::kTimers) counts and expires them; here they are only configured, saved and restored.
 // Its message-mode timers write into the guest's message page by themselves, so the SynIC is told when there are any.
 //
-// Threading: any thread; with an engine that keeps the timers as HypervisorFacilities::set_register(). One lock a processor. Messages and interrupts are sent with it held (order: timers, SynIC, local APIC).
+// Threading: any thread; with an engine that keeps the timers as HypervisorFacilities::set_register(). One lock a processor. Messages
+// and interrupts are sent with it held (order: timers, SynIC, local APIC).
 #pragma once
 
 #include <array>

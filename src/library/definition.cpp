@@ -127,11 +127,13 @@ Definition extract(const Document& document) {
   Definition machine;
   machine.name = text_of(document, "name");
   machine.guest = text_of(document, "guest", machine.guest);
+  machine.enlightenments = text_of(document, "enlightenments");
   machine.engine = text_of(document, "engine", machine.engine);
   take(document, "processors", machine.processors);
   if (const auto memory = document.find("memory"); memory != document.end()) {
     machine.memory_bytes = memory->is_string() ? parse_size(memory->get_ref<const std::string&>()).value_or(0) : memory->get<std::uint64_t>();
   }
+  take(document, "huge_pages", machine.uses_huge_pages);
   const Document& boot = member(document, "boot");
   machine.boot = {text_of(boot, "firmware"), text_of(boot, "kernel"), text_of(boot, "initrd"), text_of(boot, "command_line")};
   for (const Document& disk : member(document, "disks")) {

@@ -31,9 +31,11 @@ struct Definition {
   std::string name;
   Guid id;  ///< zero: the file has none
   std::string guest = "linux";
+  std::string enlightenments;  ///< changes to what `guest` stands for
   std::string engine = "auto";
   std::uint32_t processors = 1;
   std::uint64_t memory_bytes = 1ULL << 30;
+  bool uses_huge_pages = false;
   Boot boot;
   std::vector<Disk> disks;
   std::vector<std::string> dvds;  ///< an empty text: an empty drive

@@ -37,8 +37,8 @@ constexpr Field kAdapter[] = {
     {.name = "mac", .description = "Its address, such as 02:15:5d:01:02:03; absent: made from the machine's id", .maximum = 17},
 };
 constexpr Field kVideo[] = {
-    {.name = "width", .kind = FieldKind::kInteger, .description = "Pixels that the guest is told to prefer", .minimum = 640, .maximum = 1920},
-    {.name = "height", .kind = FieldKind::kInteger, .description = "Lines that the guest is told to prefer", .minimum = 480, .maximum = 1200},
+    {.name = "width", .kind = FieldKind::kInteger, .description = "Pixels that the guest is told to prefer", .minimum = kLeastScreenWidth, .maximum = kMostScreenWidth},
+    {.name = "height", .kind = FieldKind::kInteger, .description = "Lines that the guest is told to prefer", .minimum = kLeastScreenHeight, .maximum = kMostScreenHeight},
 };
 constexpr Field kIntegration[] = {
     {.name = "shutdown", .kind = FieldKind::kBoolean, .description = "The host may ask the guest to shut down", .is_kept_only = true},
@@ -57,11 +57,13 @@ constexpr Field kDefinition[] = {
     {.name = "id", .description = "A GUID that stays the machine's own; the guest sees it", .maximum = 38},
     {.name = "generation", .kind = FieldKind::kInteger, .description = "The kind of machine; only Hyper-V's Generation 2 there is", .minimum = 2, .maximum = 2},
     {.name = "guest", .description = "What the machine is to please", .choices = kGuests},
+    {.name = "enlightenments", .description = "Other enlightenments than those of the guest's kind, as bygone boot --enlightenments takes them: -tlb-flush,+tsc-invariant", .maximum = 1024},
     {.name = "engine", .description = "What runs the processors", .choices = kEngines},
     {.name = "processors", .kind = FieldKind::kInteger, .description = "How many virtual processors", .minimum = 1, .maximum = 64},
     {.name = "cpu_model", .description = "The processor that the guest sees", .maximum = 64, .is_kept_only = true},
     {.name = "memory", .kind = FieldKind::kSize, .description = "Memory, such as \"512M\" or \"2G\"", .minimum = 32 * kMebibyte, .maximum = kTebibyte},
     {.name = "memory_maximum", .kind = FieldKind::kSize, .description = "What memory may grow to", .minimum = 32 * kMebibyte, .maximum = kTebibyte, .is_kept_only = true},
+    {.name = "huge_pages", .kind = FieldKind::kBoolean, .description = "Back memory with the host's huge pages, if it has any"},
     {.name = "boot", .kind = FieldKind::kObject, .description = "How the machine starts", .fields = kBoot},
     {.name = "disks", .kind = FieldKind::kList, .description = "Disks, in the order of their SCSI units", .maximum = 62, .fields = kDisk},
     {.name = "dvds", .kind = FieldKind::kList, .description = "DVD drives, after the disks", .maximum = 2, .fields = kDvd},

@@ -13,6 +13,9 @@
 
 namespace bygone::library {
 
+/// What a machine's screen may be, in pixels: the largest fills the video device's memory.
+inline constexpr std::uint16_t kLeastScreenWidth = 640, kMostScreenWidth = 1920, kLeastScreenHeight = 480, kMostScreenHeight = 1080;
+
 /// Keeps the order of keys, as people wrote them.
 using Document = nlohmann::ordered_json;
 

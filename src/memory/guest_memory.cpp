@@ -1,11 +1,38 @@
 #include "memory/guest_memory.h"
 
+#include <linux/memfd.h>
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
+#include <string>
 
 namespace bygone::memory {
+namespace {
+
+constexpr std::uint64_t kHugePage = 2 << 20;
+
+/// All of `size` from the host's pool, or MAP_FAILED.
+void* map_reserved_huge_pages(std::uint64_t size, UniqueFd& file) {
+  if (size % kHugePage != 0) return MAP_FAILED;
+  UniqueFd huge(::memfd_create("bygone-ram", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB));
+  if (!huge || ::ftruncate(huge.get(), static_cast<off_t>(size)) != 0) return MAP_FAILED;
+  // Without MAP_NORESERVE the pool must hold all of it now, so that no later touch can fail.
+  void* host = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, huge.get(), 0);
+  if (host != MAP_FAILED) file = std::move(huge);
+  return host;
+}
+
+/// Whether the kernel makes huge pages of a memfd's when it is advised to.
+bool shared_memory_may_be_huge() {
+  std::ifstream file("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+  std::string text;
+  std::getline(file, text);
+  return text.find("[never]") == std::string::npos && text.find("[deny]") == std::string::npos && !text.empty();
+}
+
+}  // namespace
 
 GuestMemory::~GuestMemory() {
   for (const Slot& slot : slots_) ::munmap(slot.host, slot.size);
@@ -20,14 +47,21 @@ Result<void> GuestMemory::add_ram(Gpa base, std::uint64_t size, PageSizeHint hin
       return fail(ErrorCode::kAlreadyExists, "RAM at {:#x} overlaps RAM at {:#x}", base.value, slot.base.value);
     }
   }
-  UniqueFd file(::memfd_create("bygone-ram", MFD_CLOEXEC));
-  if (!file) return fail_errno(errno, "creating guest memory");
-  if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0) {
-    return fail_errno(errno, fmt::format("sizing guest memory to {} MiB", size >> 20));
+  UniqueFd file;
+  void* host = hint == PageSizeHint::kHuge ? map_reserved_huge_pages(size, file) : MAP_FAILED;
+  HugePages huge = HugePages::kReserved;
+  if (host == MAP_FAILED) {
+    file.reset(::memfd_create("bygone-ram", MFD_CLOEXEC));
+    if (!file) return fail_errno(errno, "creating guest memory");
+    if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0) {
+      return fail_errno(errno, fmt::format("sizing guest memory to {} MiB", size >> 20));
+    }
+    host = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.get(), 0);
+    if (host == MAP_FAILED) return fail_errno(errno, fmt::format("mapping {} MiB of guest memory", size >> 20));
+    huge = hint == PageSizeHint::kHuge && shared_memory_may_be_huge() && ::madvise(host, size, MADV_HUGEPAGE) == 0 ? HugePages::kTransparent
+                                                                                                                   : HugePages::kNone;
   }
-  void* host = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.get(), 0);
-  if (host == MAP_FAILED) return fail_errno(errno, fmt::format("mapping {} MiB of guest memory", size >> 20));
-  if (hint == PageSizeHint::kHuge) ::madvise(host, size, MADV_HUGEPAGE);  // a wish: the kernel may say no
+  if (hint == PageSizeHint::kHuge) huge_pages_ = std::min(huge_pages_.value_or(huge), huge);
   ::madvise(host, size, MADV_DONTDUMP);
   const Slot slot{base, size, static_cast<std::byte*>(host), file.get(), 0};
   files_.push_back(std::move(file));

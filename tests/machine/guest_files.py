@@ -79,8 +79,8 @@ def kernel(cache, flavour="cloud-amd64"):
             return _fetch(cache, flavour)
 
 
-def initrd(path, kernel_folder, init, modules=(), files=()):
-    """Writes an initial RAM disk. `init` follows INIT_HEAD; a module that is built in, or that this kernel lacks, is passed over."""
+def initrd(path, kernel_folder, init, modules=(), files=(), head=INIT_HEAD):
+    """Writes an initial RAM disk. `init` follows `head`; a module that is built in, or that this kernel lacks, is passed over."""
     needs = {line.split()[0]: line.split()[1:] for line in (kernel_folder / "needs").read_text().splitlines()}
     order = (kernel_folder / "order").read_text().split()
     wanted = set()
@@ -99,7 +99,7 @@ def initrd(path, kernel_folder, init, modules=(), files=()):
         for source, target in files:
             (scratch / target).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, scratch / target)
-        (scratch / "init").write_text(INIT_HEAD + init)
+        (scratch / "init").write_text(head + init)
         (scratch / "init").chmod(0o755)
         names = "\n".join(str(p.relative_to(scratch)) for p in sorted(scratch.rglob("*")))
         archive = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input=names.encode(), cwd=scratch, capture_output=True, check=True)
@@ -109,10 +109,10 @@ def initrd(path, kernel_folder, init, modules=(), files=()):
 class Console:
     """A running `bygone boot` whose console is watched."""
 
-    def __init__(self, command, log):
+    def __init__(self, command, log, stdin=subprocess.DEVNULL):
         self.log = pathlib.Path(log)
         self._out = open(self.log, "wb")
-        self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=self._out, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen([str(part) for part in command], stdin=stdin, stdout=self._out, stderr=subprocess.STDOUT)
 
     def text(self):
         return self.log.read_text(errors="replace").replace("\r", "")

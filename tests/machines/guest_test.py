@@ -26,13 +26,15 @@ from bygone_runner import Person
 LIMIT_SECONDS = 240
 PROGRAM = KERNEL = None
 run_nested.MODULES = ["drivers/hv/hv_vmbus.ko", "drivers/hv/hv_utils.ko", "drivers/hid/hid.ko", "drivers/hid/hid-hyperv.ko",
-                      "drivers/input/serio/hyperv-keyboard.ko", "drivers/video/fbdev/hyperv_fb.ko", "drivers/input/evdev.ko"]
+                      "drivers/input/serio/hyperv-keyboard.ko", "drivers/video/fbdev/hyperv_fb.ko", "drivers/input/evdev.ko",
+                      "drivers/scsi/scsi_common.ko", "drivers/scsi/scsi_mod.ko", "drivers/scsi/scsi_transport_fc.ko", "drivers/scsi/hv_storvsc.ko",
+                      "drivers/scsi/sd_mod.ko", "drivers/net/hyperv/hv_netvsc.ko"]
 
 INIT = """#!/bin/busybox sh
 export PATH=/bin:/sbin
 /bin/busybox --install -s /bin
 mount -t proc none /proc; mount -t sysfs none /sys; mount -t devtmpfs none /dev
-for module in hv_vmbus hyperv-keyboard hid hid-hyperv evdev hyperv_fb; do insmod /modules/$module.ko; done
+for module in hv_vmbus hyperv-keyboard hid hid-hyperv evdev hyperv_fb scsi_common scsi_mod scsi_transport_fc hv_storvsc sd_mod hv_netvsc; do insmod /modules/$module.ko; done
 grep -q deaf /proc/cmdline || insmod /modules/hv_utils.ko
 for try in 1 2 3 4 5 6 7 8 9; do [ -e /dev/fb0 ] && [ -e /dev/input/event1 ] && break; sleep 1; done
 for event in /dev/input/event*; do
@@ -129,7 +131,7 @@ class GuestTest(unittest.TestCase):
 
     def test_a_machines_life(self):
         person, name = self.person, "A machine"
-        self.create(name)
+        self.create(name, "--disk-size", "64M")
         self.assertEqual(person.json("status", name)["state"], "off")
         person.run("start", name)
         self.assertIn("running already", person.fails("start", name))
@@ -184,8 +186,19 @@ class GuestTest(unittest.TestCase):
             self.assertEqual(person.json("status", name)["memory_bytes"], 256 << 20)
             person.run("set", name, "memory=256M")
 
+        with self.subTest("activity"):
+            before = person.json("status", name)["activity"]
+            person.run("type", name, "dd if=/dev/sda of=/dev/null bs=4096 count=20 2>/dev/null; ifconfig eth0 10.0.2.15; ping -c 1 10.0.2.2; echo Busy-$((6*7)) > /dev/ttyS0\n")
+            console.expect("Busy-42")
+            after = person.json("status", name)["activity"]
+            self.assertGreater(after["disk"], before["disk"])
+            self.assertGreater(after["network"], before["network"])
+
         with self.subTest("inspect and log"):
-            self.assertIn("hypervisor", json.loads(person.run("inspect", name)))
+            tree = json.loads(person.run("inspect", name))
+            for part in ("cpu", "hypervisor", "bus", "io_apic", "power", "rtc", "watchdog", "com1", "generation", "helper_ports"):
+                self.assertIn(part, tree)
+            self.assertNotIn("crash", tree)
             self.assertIn("runs on the software engine", person.run("log", name))
 
         with self.subTest("save"):
@@ -225,6 +238,21 @@ class GuestTest(unittest.TestCase):
         trash = person.root / "data/Trash"
         self.assertTrue((trash / "files" / name / f"{name}.json").exists())
         self.assertIn("Path=", (trash / "info" / f"{name}.trashinfo").read_text())
+
+    def test_a_guest_that_crashes(self):
+        person, name = self.person, "Crash"
+        self.create(name)
+        person.run("start", name)
+        console = self.console(name)
+        console.expect("guest is up")
+        self.assertNotIn("crash", person.json("status", name))
+        person.run("type", name, "echo c > /proc/sysrq-trigger\n")
+        console.expect("guest is up", times=2)  # it starts itself again
+        record = r"(?s)processor 0 reports 0x[0-9a-f]+ .*sysrq: Trigger a crash.*Kernel panic - not syncing"
+        self.assertRegex(person.json("status", name)["crash"], record)
+        self.assertRegex(json.loads(person.run("inspect", name))["crash"], record)
+        self.assertRegex(person.log(name), "the guest crashed: " + record.removeprefix("(?s)").split(" .*")[0])
+        person.run("stop", name, "--force")
 
     def test_a_guest_that_ignores_shutdown(self):
         self.create("Deaf", append="deaf")

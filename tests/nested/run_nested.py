@@ -67,9 +67,10 @@ def newest_kernel_package():
 
 
 def cached_kernel(cache):
-    """A directory with vmlinuz and modules/, or None."""
+    """A directory with vmlinuz and all of MODULES in modules/, or None."""
     found = sorted(cache.glob("linux-image-*/complete"), key=lambda path: path.stat().st_mtime)
-    return found[-1].parent if found else None
+    found = [path.parent for path in found if all((path.parent / "modules" / os.path.basename(module)).exists() for module in MODULES)]
+    return found[-1] if found else None
 
 
 def fetch_kernel(cache):

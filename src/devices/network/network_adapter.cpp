@@ -760,13 +760,13 @@ Result<void> NetworkAdapter::adopt_restored(vmbus::Channel& channel) {
 nlohmann::json NetworkAdapter::inspect() const {
   nlohmann::json result = {{"protocol", version_text(version_)},
                            {"rndis", rndis_.inspect()},
-                           {"frames_sent", counters_.frames_sent},
-                           {"bytes_sent", counters_.bytes_sent},
-                           {"frames_received", counters_.frames_received},
-                           {"bytes_received", counters_.bytes_received},
-                           {"frames_filtered", counters_.frames_filtered},
-                           {"frames_without_room", counters_.frames_without_room},
-                           {"bad_messages", counters_.bad_messages},
+                           {"frames_sent", counters_.frames_sent.get()},
+                           {"bytes_sent", counters_.bytes_sent.get()},
+                           {"frames_received", counters_.frames_received.get()},
+                           {"bytes_received", counters_.bytes_received.get()},
+                           {"frames_filtered", counters_.frames_filtered.get()},
+                           {"frames_without_room", counters_.frames_without_room.get()},
+                           {"bad_messages", counters_.bad_messages.get()},
                            {"receive_packets", batches_sent_},
                            {"backend", backend_.inspect()}};
   if (receive_) {
@@ -777,7 +777,7 @@ nlohmann::json NetworkAdapter::inspect() const {
     result["interrupts"] = statistics.signals_sent;
     result["signals"] = statistics.signals_received;
     if (statistics.signals_sent != 0) {
-      result["packets_per_interrupt"] = static_cast<double>(counters_.frames_received + counters_.frames_sent) / static_cast<double>(statistics.signals_sent);
+      result["packets_per_interrupt"] = static_cast<double>(frames()) / static_cast<double>(statistics.signals_sent);
     }
   }
   return result;

@@ -55,6 +55,8 @@ class NetworkAdapter final : public vmbus::Device, private bygone::network::Fram
   [[nodiscard]] Result<nlohmann::json> save() override;
   [[nodiscard]] Result<void> restore(const nlohmann::json& state) override;
   [[nodiscard]] nlohmann::json inspect() const override;
+  /// Frames that have come and gone. Any thread.
+  [[nodiscard]] std::uint64_t frames() const { return counters_.frames_sent.get() + counters_.frames_received.get(); }
 
  private:
   /// Sections that go to the guest, or are there, under one transaction.

@@ -222,9 +222,9 @@ std::optional<std::vector<std::byte>> RndisControl::answer(Oid oid, std::span<co
     case Oid::kMacOptions: return number(kMacOptions);
     case Oid::kMediaConnectStatus: return number(link_is_up_ ? wire::kMediaConnected : wire::kMediaDisconnected);
     case Oid::kMaximumSendPackets: return number(kMaximumPacketsAMessage);
-    case Oid::kTransmitOk: return number(counters_.frames_sent);
-    case Oid::kReceiveOk: return number(counters_.frames_received);
-    case Oid::kReceiveNoBuffer: return number(counters_.frames_without_room);
+    case Oid::kTransmitOk: return number(counters_.frames_sent.get());
+    case Oid::kReceiveOk: return number(counters_.frames_received.get());
+    case Oid::kReceiveNoBuffer: return number(counters_.frames_without_room.get());
     case Oid::kPermanentAddress: return as_vector(permanent_address_);
     case Oid::kCurrentAddress: return as_vector(address_);
     case Oid::kMulticastList: {

@@ -14,6 +14,7 @@
 #include "spec/internet/headers.h"
 #include "spec/rndis/oids.h"
 #include "spec/rndis/rndis.h"
+#include "support/relaxed_counter.h"
 #include "support/result.h"
 
 namespace bygone::devices::network {
@@ -27,12 +28,13 @@ inline constexpr std::size_t kMaximumMessageBytes = 128 << 10;
 inline constexpr std::uint32_t kMaximumPacketsAMessage = 8;
 inline constexpr std::uint32_t kPacketAlignmentShift = 3;
 
+/// Raised by the adapter's loop, read by any thread.
 struct AdapterCounters {
-  std::uint64_t frames_sent = 0, bytes_sent = 0;
-  std::uint64_t frames_received = 0, bytes_received = 0;
-  std::uint64_t frames_filtered = 0;         ///< the guest did not ask for them
-  std::uint64_t frames_without_room = 0;     ///< lost: the guest gave no buffer
-  std::uint64_t bad_messages = 0;            ///< of the guest
+  RelaxedCounter frames_sent, bytes_sent;
+  RelaxedCounter frames_received, bytes_received;
+  RelaxedCounter frames_filtered;      ///< the guest did not ask for them
+  RelaxedCounter frames_without_room;  ///< lost: the guest gave no buffer
+  RelaxedCounter bad_messages;         ///< of the guest
 };
 
 class RndisControl {

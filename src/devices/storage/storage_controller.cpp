@@ -560,7 +560,7 @@ nlohmann::json StorageController::inspect() const {
                            {"protocol", fmt::format("{}.{}", version_ >> 8, version_ & 0xFF)},
                            {"channels", channels_.size()},
                            {"in_flight", in_flight_},
-                           {"commands", commands_},
+                           {"commands", commands_.get()},
                            {"failures", failures_},
                            {"luns", nlohmann::json::object()}};
   for (const auto& [lun, entry] : luns_) {

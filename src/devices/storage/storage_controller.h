@@ -25,6 +25,7 @@
 #include "spec/vmbus/storage.h"
 #include "support/event_loop.h"
 #include "support/guid.h"
+#include "support/relaxed_counter.h"
 #include "vmbus/device.h"
 
 namespace bygone::devices::storage {
@@ -54,6 +55,8 @@ class StorageController final : public vmbus::Device {
   void eject_medium(std::uint8_t lun, ScsiDvd::Force force, std::move_only_function<void(Result<void>)> done = {});
   /// The disk's size has changed: the guest is told with its next command.
   void announce_resize(std::uint8_t lun);
+  /// What the guest has asked of its drives so far. Any thread.
+  [[nodiscard]] std::uint64_t commands() const { return commands_.get(); }
 
   // vmbus::Device
   [[nodiscard]] const vmbus::Offer& offer() const override { return offer_; }
@@ -113,7 +116,7 @@ class StorageController final : public vmbus::Device {
   std::size_t in_flight_ = 0;
   bool draining_ = false;
   bool bus_changed_ = false;  ///< the guest has not been told yet: no room, or not ready
-  std::uint64_t commands_ = 0;
+  RelaxedCounter commands_;
   std::uint64_t failures_ = 0;
 
   std::mutex mutex_;

@@ -2,9 +2,13 @@
 
 #include <fmt/format.h>
 
+#include "spec/gen2/platform.h"
+#include "spec/x86/local_apic.h"
+
 namespace bygone::firmware {
 namespace {
 
+namespace gen2 = spec::gen2;
 using namespace aml;  // NOLINT(google-build-using-namespace): this file reads as the ASL it stands for
 
 constexpr std::uint8_t kStatusAll = 0xF;  // present, enabled, shown, working (6.3.7)
@@ -30,7 +34,7 @@ Bytes vmbus_module(const AcpiMachine& machine) {
       named("_DDN", string("VMBUS")),
       named("_UID", integer(0)),
       named("_STA", integer(kStatusAll)),
-      named("_CRS", resource_template({irq(5)})),
+      named("_CRS", resource_template({irq(gen2::kVmbusInterrupt)})),
   }));
   return device("VMOD", join({
       named("_HID", string("ACPI0004")),
@@ -43,13 +47,13 @@ Bytes vmbus_module(const AcpiMachine& machine) {
   }));
 }
 
-Bytes serial_port(std::string_view name, std::uint8_t number, std::uint16_t port, std::uint8_t interrupt) {
+Bytes serial_port(std::string_view name, std::uint8_t number, gen2::Ports ports, std::uint8_t interrupt) {
   return device(name, join({
       named("_HID", eisa_id("PNP0501")),
       named("_UID", integer(number)),
       named("_DDN", string(fmt::format("COM{}", number))),
       named("_STA", integer(kStatusAll)),
-      named("_CRS", resource_template({io(port, 8), irq(interrupt)})),
+      named("_CRS", resource_template({io(ports.first, ports.count), irq(interrupt)})),
   }));
 }
 
@@ -71,13 +75,13 @@ Bytes build_dsdt(const AcpiMachine& machine) {
       vmbus_module(machine),
       device("APIC", join({named("_HID", eisa_id("PNP0003")),
                            named("_CRS", resource_template({
-                               memory32_fixed(static_cast<std::uint32_t>(machine.local_apic_address), 0x1000),
-                               memory32_fixed(static_cast<std::uint32_t>(machine.io_apic_address), 0x1000),
+                               memory32_fixed(static_cast<std::uint32_t>(spec::x86::kLocalApicDefaultBase), spec::x86::kLocalApicPageBytes),
+                               memory32_fixed(static_cast<std::uint32_t>(gen2::kIoApicBase), static_cast<std::uint32_t>(gen2::kIoApicSize)),
                            }))})),
-      device("RTC0", join({named("_HID", eisa_id("PNP0B00")), named("_CRS", resource_template({io(0x70, 2), irq(8)}))})),
+      device("RTC0", join({named("_HID", eisa_id("PNP0B00")), named("_CRS", resource_template({io(gen2::kRtcPorts.first, gen2::kRtcPorts.count), irq(gen2::kRtcInterrupt)}))})),
   });
-  if (machine.has_com1) devices = join({devices, serial_port("UAR1", 1, 0x3F8, 4)});
-  if (machine.has_com2) devices = join({devices, serial_port("UAR2", 2, 0x2F8, 3)});
+  if (machine.has_com1) devices = join({devices, serial_port("UAR1", 1, gen2::kCom1Ports, gen2::kCom1Interrupt)});
+  if (machine.has_com2) devices = join({devices, serial_port("UAR2", 2, gen2::kCom2Ports, gen2::kCom2Interrupt)});
   if (machine.generation_id_address != 0) devices = join({devices, generation_counter(machine.generation_id_address)});
 
   Bytes result = join({

@@ -5,15 +5,18 @@
 
 #include "firmware/acpi/dsdt.h"
 #include "spec/acpi/tables.h"
+#include "spec/gen2/platform.h"
+#include "spec/x86/local_apic.h"
 
 namespace bygone::firmware {
 namespace {
 
 namespace acpi = spec::acpi;
+namespace gen2 = spec::gen2;
 
-// The power management block: its addresses are the machine's, given here once for FADT and SCI.
-constexpr std::uint16_t kPm1Event = 0x400, kPm1Control = 0x404, kPmTimer = 0x408, kGpe0 = 0x40C, kReset = 0x433;
-constexpr std::uint16_t kSciInterrupt = 9;
+constexpr std::uint16_t power_port(std::uint16_t offset) { return static_cast<std::uint16_t>(gen2::kPowerPorts.first + offset); }
+constexpr std::uint16_t kPm1Event = power_port(gen2::kPm1EventOffset), kPm1Control = power_port(gen2::kPm1ControlOffset),
+                        kPmTimer = power_port(gen2::kPmTimerOffset), kGpe0 = power_port(gen2::kGpe0Offset), kReset = power_port(gen2::kResetOffset);
 
 // FADT flags, ACPI 6.4 table 5.10.
 constexpr std::uint32_t kWbinvd = 1U << 0, kProcC1 = 1U << 2, kPowerButtonIsMethod = 1U << 4, kSleepButtonIsMethod = 1U << 5;
@@ -72,7 +75,7 @@ AcpiTable build_fadt(const AcpiMachine& machine) {
   acpi::Fadt fadt;
   fadt.header = header("FACP", 6);
   fadt.minor_version = 3;
-  fadt.sci_interrupt = kSciInterrupt;
+  fadt.sci_interrupt = std::uint16_t{gen2::kSciInterrupt};
   fadt.pm1a_event_block = kPm1Event;
   fadt.pm1a_control_block = kPm1Control;
   fadt.pm_timer_block = kPmTimer;
@@ -83,6 +86,7 @@ AcpiTable build_fadt(const AcpiMachine& machine) {
   fadt.gpe0_length = 4;
   fadt.worst_c2_latency = 0x65;    // more than 100 us: no C2
   fadt.worst_c3_latency = 0x3E9;   // more than 1000 us: no C3
+  fadt.century = gen2::kRtcCenturyRegister;
   fadt.boot_architecture = kBootArchNoVga;
   fadt.flags = kWbinvd | kProcC1 | kPowerButtonIsMethod | kSleepButtonIsMethod | kTimer32 | kResetSupported | kUsePlatformClock |
                (machine.is_headless ? kHeadless : 0U);
@@ -101,7 +105,7 @@ AcpiTable build_fadt(const AcpiMachine& machine) {
 AcpiTable build_madt(const AcpiMachine& machine) {
   acpi::Madt madt;
   madt.header = header("APIC", 5);
-  madt.local_apic_address = static_cast<std::uint32_t>(machine.local_apic_address);
+  madt.local_apic_address = static_cast<std::uint32_t>(spec::x86::kLocalApicDefaultBase);
   madt.flags = machine.pcat_compatible ? acpi::kMadtPcatCompatible : 0U;
   AcpiTable table;
   append(table, madt);
@@ -114,11 +118,11 @@ AcpiTable build_madt(const AcpiMachine& machine) {
   }
   acpi::MadtIoApic io_apic;
   io_apic.id = static_cast<std::uint8_t>(machine.processor_count);
-  io_apic.address = static_cast<std::uint32_t>(machine.io_apic_address);
+  io_apic.address = static_cast<std::uint32_t>(gen2::kIoApicBase);
   append(table, io_apic);
   acpi::MadtInterruptOverride sci;
-  sci.source = kSciInterrupt;
-  sci.interrupt = kSciInterrupt;
+  sci.source = gen2::kSciInterrupt;
+  sci.interrupt = gen2::kSciInterrupt;
   sci.flags = 0x000D;  // active high, level
   append(table, sci);
   append(table, acpi::MadtLocalApicNmi{});
@@ -162,10 +166,10 @@ AcpiTable build_waet() {
 AcpiTable build_spcr() {
   acpi::Spcr spcr;
   spcr.header = header("SPCR", 2);
-  spcr.base = io_register(0x3F8, 8, 1);
+  spcr.base = io_register(gen2::kCom1Ports.first, 8, 1);
   spcr.interrupt_type = 2;  // I/O APIC
-  spcr.irq = 4;
-  spcr.global_interrupt = 4U;
+  spcr.irq = gen2::kCom1Interrupt;
+  spcr.global_interrupt = gen2::kCom1Interrupt;
   spcr.baud_rate = 7;  // 115200
   spcr.stop_bits = 1;
   spcr.terminal_type = 3;  // ANSI
@@ -253,7 +257,7 @@ AcpiTables build_acpi_tables(const AcpiMachine& machine) {
   tables.dsdt = build_dsdt_table(machine);
   tables.waet = build_waet();
   if (machine.com1_is_console) tables.spcr = build_spcr();
-  if (machine.watchdog_ports != 0) tables.wdat = build_wdat(machine.watchdog_ports);
+  if (machine.has_watchdog) tables.wdat = build_wdat(gen2::kWatchdogPorts.first);
   return tables;
 }
 

@@ -22,13 +22,11 @@ struct AcpiMachine {
   std::uint32_t processor_count = 1;
   std::vector<AddressRange> ram;        ///< for SRAT
   AddressRange low_mmio, high_mmio;     ///< the windows VMBus devices take their ranges from
-  std::uint64_t io_apic_address = 0;
-  std::uint64_t local_apic_address = 0;
   bool has_com1 = false, has_com2 = false;
   bool com1_is_console = false;         ///< SPCR
   bool is_headless = false;
   bool pcat_compatible = false;         ///< MADT flag that the HAL of Windows before 8 demands
-  std::uint16_t watchdog_ports = 0;     ///< of chipset/watchdog.h's registers; 0: none
+  bool has_watchdog = false;
   std::uint64_t generation_id_address = 0;  ///< 0: no generation counter
 };
 

@@ -19,8 +19,6 @@ AcpiMachine example() {
   machine.ram = {{0, 0xF8000000}, {0x100000000, 0x10000000}};
   machine.low_mmio = {0xF8000000, 0x6C00000};
   machine.high_mmio = {0x200000000, 0x20000000};
-  machine.io_apic_address = 0xFEC00000;
-  machine.local_apic_address = 0xFEE00000;
   machine.has_com1 = machine.com1_is_console = true;
   machine.generation_id_address = 0x10000;
   return machine;

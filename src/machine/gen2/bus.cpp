@@ -12,10 +12,10 @@ PortBus::Owners::Owners() {
   }
 }
 
-void PortBus::attach(std::uint16_t first, std::uint16_t count, chipset::PortDevice& device) {
+void PortBus::attach(spec::gen2::Ports ports, chipset::PortDevice& device) {
   const auto index = static_cast<std::uint8_t>(devices_.size());
   devices_.push_back(&device);
-  for (std::uint32_t i = 0; i < count; ++i) owners_->by_port[first + i] = index;
+  for (std::uint32_t i = 0; i < ports.count; ++i) owners_->by_port[ports.first + i] = index;
 }
 
 std::uint32_t PortBus::read(std::uint16_t port, std::uint8_t size) {

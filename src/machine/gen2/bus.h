@@ -10,6 +10,7 @@
 
 #include "chipset/port_device.h"
 #include "cpu/exit.h"
+#include "spec/gen2/platform.h"
 #include "support/log.h"
 
 namespace bygone::machine::gen2 {
@@ -18,7 +19,7 @@ class PortBus {
  public:
   explicit PortBus(Log log) : log_(std::move(log)) {}
   /// A later device takes ports over from an earlier one. At most 254 devices.
-  void attach(std::uint16_t first, std::uint16_t count, chipset::PortDevice& device);
+  void attach(spec::gen2::Ports ports, chipset::PortDevice& device);
   /// Answers the exit: fills `data` for reads, element by element.
   void handle(cpu::PortExit& exit);
 

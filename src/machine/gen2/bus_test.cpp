@@ -26,7 +26,7 @@ cpu::PortExit port_exit(std::uint16_t port, bool is_write, std::span<std::byte> 
 TEST(PortBus, string_access_reaches_the_device_element_by_element) {
   PortBus bus{Log()};
   Latch latch;
-  bus.attach(0x10, 4, latch);
+  bus.attach({0x10, 4}, latch);
   std::byte data[4] = {std::byte{1}, std::byte{2}, std::byte{3}, std::byte{9}};
   auto write = port_exit(0x10, true, data, 1);
   bus.handle(write);

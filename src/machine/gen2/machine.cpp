@@ -101,6 +101,19 @@ void Machine::with_human_devices(std::move_only_function<void(HumanDevices)> wor
 
 devices::storage::StorageController& Machine::storage() { return *parts_->storage; }
 Result<devices::video::Picture> Machine::picture() const { return parts_->video->capture(); }
+Activity Machine::activity() const {
+  Activity activity{.disk_commands = parts_->storage->commands()};
+  for (const auto& network : parts_->networks) activity.network_frames += network->adapter().frames();
+  return activity;
+}
+
+const std::array<std::string, 2>& Machine::terminals() const { return parts_->terminals; }
+
+std::string Machine::crash_record() const {
+  const std::lock_guard lock(parts_->end_mutex);
+  return parts_->crash_record;
+}
+
 nlohmann::json Machine::inspect() { return parts_->inspect(); }
 devices::integration::KeyValueService& Machine::key_values() { return *parts_->key_values; }
 memory::GuestMemory& Machine::guest_memory() { return parts_->memory; }

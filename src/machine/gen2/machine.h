@@ -9,6 +9,7 @@
 // Threading: the public calls from any thread but the machine's own; they serialise.
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <filesystem>
 #include <functional>
@@ -78,8 +79,12 @@ struct MachineOptions {
   cpu::Engine* engine = nullptr;
   std::uint32_t processors = 1;
   std::uint64_t memory_bytes = 1ULL << 30;
-  bool use_huge_pages = false;
+  bool use_huge_pages = false;  ///< if the host has any; a warning where not
   GuestProfile profile = GuestProfile::kLinux;
+  /// Other enlightenments than the profile's, as hyperv::FeatureSet::parse() reads them: "-tlb-flush,+tsc-invariant", "none,+reset".
+  std::string enlightenments;
+  /// A guest that has reported a crash and then resets itself has ended: there is no second run.
+  bool ends_after_crash = false;
   std::variant<DirectBoot, FirmwareBoot> boot;
   SerialOptions com1, com2;
   std::vector<DiskOptions> disks;
@@ -107,6 +112,12 @@ struct MachineEnd {
   enum class Reason { kPoweredOff, kCrashed, kEngineFailed, kStopped };
   Reason reason = Reason::kPoweredOff;
   std::string detail;  ///< a crash's record, an engine's error
+};
+
+/// What the guest has done so far with what takes time: for lights.
+struct Activity {
+  std::uint64_t disk_commands = 0;
+  std::uint64_t network_frames = 0;  ///< of all adapters, both ways
 };
 
 /// What a person's hands and eyes reach. Their calls belong on their loop.
@@ -148,6 +159,11 @@ class Machine {
   [[nodiscard]] devices::storage::StorageController& storage();
   /// What the screen shows now. Errors: kNotFound before the guest has set a mode.
   [[nodiscard]] Result<devices::video::Picture> picture() const;
+  [[nodiscard]] Activity activity() const;
+  /// The pseudo-terminals that COM1 and COM2 are; empty where they are something else.
+  [[nodiscard]] const std::array<std::string, 2>& terminals() const;
+  /// What the guest said when it crashed, the last time; empty: it has not.
+  [[nodiscard]] std::string crash_record() const;
   /// The live state of every part.
   [[nodiscard]] nlohmann::json inspect();
   /// What guest and host tell each other in names and values. Any thread.

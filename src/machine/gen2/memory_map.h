@@ -1,10 +1,12 @@
-// Where everything is on a Generation 2 machine. These addresses are an ABI: guests and saved states know them, so they never move.
+// Where memory and devices are on a Generation 2 machine; what Hyper-V fixes, ports and interrupts among it, is in
+// spec/gen2/platform.h. These addresses are an ABI: guests and saved states know them, so they never move.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "firmware/acpi/tables.h"
+#include "spec/gen2/platform.h"
 #include "support/guid.h"
 #include "support/result.h"
 
@@ -17,12 +19,9 @@ inline constexpr std::uint64_t kLowGapBase = 0xF8000000;
 inline constexpr std::uint64_t kFourGiB = 0x100000000;
 inline constexpr AddressRange kLowGap{kLowGapBase, kFourGiB - kLowGapBase};
 /// What VMBus devices may take of the low gap: it ends below the I/O APIC.
-inline constexpr AddressRange kLowMmioWindow{kLowGapBase, 0xFEC00000 - kLowGapBase};
+inline constexpr AddressRange kLowMmioWindow{kLowGapBase, spec::gen2::kIoApicBase - kLowGapBase};
 inline constexpr std::uint64_t kFramebufferBase = kLowGapBase;
 inline constexpr std::uint64_t kFramebufferSize = 8ULL << 20;
-inline constexpr std::uint64_t kIoApicBase = 0xFEC00000;
-inline constexpr std::uint64_t kIoApicSize = 0x1000;
-inline constexpr std::uint64_t kLocalApicBase = 0xFEE00000;
 inline constexpr std::uint64_t kHighMmioSize = 64ULL << 30;
 inline constexpr std::uint64_t kHighMmioAlignment = 1ULL << 30;
 
@@ -38,13 +37,6 @@ struct MemoryLayout {
 /// The RAM ranges of a machine with `bytes` of memory. Errors: kInvalidArgument (not whole MiB, too little, too much).
 [[nodiscard]] Result<MemoryLayout> lay_out_memory(std::uint64_t bytes);
 
-// I/O ports, first and count.
-inline constexpr std::uint16_t kHelperPorts = 0x28, kHelperPortCount = 8;
-inline constexpr std::uint16_t kWatchdogPorts = 0x30, kWatchdogPortCount = 8;
-inline constexpr std::uint16_t kRtcPorts = 0x70, kRtcPortCount = 2;
-inline constexpr std::uint16_t kCom1Ports = 0x3F8, kCom2Ports = 0x2F8, kComPortCount = 8;
-inline constexpr std::uint16_t kPowerPorts = 0x400, kPowerPortCount = 0x37;
-
 /// Which device the first SCSI controller is to the guest; drive letters and boot entries hang on it.
 inline constexpr Guid kScsiInstance = make_guid(0xbc6b9a1e, 0x5b33, 0x4f0c, {0x9c, 0x55, 0x6e, 0x70, 0x1d, 0x62, 0x7a, 0x01});
 
@@ -53,8 +45,5 @@ inline constexpr Guid kScsiInstance = make_guid(0xbc6b9a1e, 0x5b33, 0x4f0c, {0x9
   return make_guid(0x8d0e4b57, 0x1f6a, 0x47c9, {0xa3, 0x1e, 0x2c, 0x64, 0x90, 0xb8, 0x5d, static_cast<std::uint8_t>(index + 1)});
 }
 inline constexpr std::size_t kMaximumNetworks = 8;  // as on Hyper-V
-
-// I/O APIC inputs.
-inline constexpr std::uint8_t kCom2Interrupt = 3, kCom1Interrupt = 4, kRtcInterrupt = 8, kSciInterrupt = 9;
 
 }  // namespace bygone::machine::gen2

@@ -7,6 +7,8 @@
 
 namespace bygone::machine::gen2 {
 
+namespace platform = spec::gen2;
+
 Result<std::unique_ptr<Machine::Parts>> Machine::Parts::create(MachineOptions given) {
   if (given.processors == 0 || given.processors > kMaximumProcessors) {
     return fail(ErrorCode::kInvalidArgument, "a machine has 1 to {} processors, not {}", kMaximumProcessors, given.processors);
@@ -55,6 +57,11 @@ Result<void> Machine::Parts::create_memory() {
   BYGONE_ASSIGN(layout, lay_out_memory(options.memory_bytes));
   const auto hint = options.use_huge_pages ? memory::PageSizeHint::kHuge : memory::PageSizeHint::kNormal;
   for (const AddressRange& range : layout.ram) BYGONE_CHECK(memory.add_ram({range.base}, range.size, hint));
+  if (options.use_huge_pages && memory.huge_pages() == memory::HugePages::kNone) {
+    log.warning("the host has no huge pages for the guest's memory: reserve {} in /proc/sys/vm/nr_hugepages, or write \"advise\" into "
+                "/sys/kernel/mm/transparent_hugepage/shmem_enabled",
+                options.memory_bytes >> 21);
+  }
   // The window where guests put their framebuffer is backed throughout: wherever in it they put one, it is memory.
   return memory.add_ram({kLowMmioWindow.base}, kLowMmioWindow.size);
 }
@@ -66,10 +73,7 @@ bool Machine::Parts::can_flush_tlbs() const {
 }
 
 Result<void> Machine::Parts::create_processors() {
-  BYGONE_ASSIGN(features, hyperv::FeatureSet::profile(to_string(options.profile)));
-  // Not every engine can interrupt without an in-service bit, and the leaves must be known before the partition is.
-  features.remove(hyperv::Feature::kAutoEoi);
-  if (!can_flush_tlbs()) features.remove(hyperv::Feature::kTlbFlush);
+  BYGONE_CHECK(choose_enlightenments());
   BYGONE_ASSIGN(const cpu::CpuidTable engine_table, options.engine->supported_cpuid());
   cpu::PartitionOptions partition_options;
   partition_options.memory = &memory;
@@ -78,11 +82,38 @@ Result<void> Machine::Parts::create_processors() {
   BYGONE_CHECK(adopt_saved_processors(cpuid));
   hyperv::add_cpuid_leaves(cpuid, features);
   partition_options.cpuid = cpuid;
-  partition_options.local_apics = chipset::local_apic_factory(timers);
+  partition_options.local_apics = [this, make = chipset::local_apic_factory(timers)](cpu::LocalApicHost& host, std::uint32_t count) {
+    auto apics = make(host, count);
+    local_apics = apics.get();
+    return apics;
+  };
   partition_options.facilities = facilities();
   partition_options.code_cache_bytes = options.code_cache_bytes;
   partition_options.log = log.part("cpu");
   BYGONE_ASSIGN(partition, options.engine->create_partition(std::move(partition_options)));
+  return {};
+}
+
+hyperv::FeatureSet Machine::Parts::impossible_features() const {
+  using hyperv::Feature;
+  hyperv::FeatureSet impossible;
+  if (options.engine->has_own_local_apics()) {
+    impossible.add(Feature::kApicRegisters);
+    if (!facilities().has(cpu::Facility::kSynic)) impossible.add(Feature::kAutoEoi);
+  }
+  if (!can_flush_tlbs()) impossible.add(Feature::kTlbFlush);
+  return impossible;
+}
+
+Result<void> Machine::Parts::choose_enlightenments() {
+  using hyperv::FeatureSet;
+  BYGONE_ASSIGN(features, FeatureSet::parse(options.enlightenments, to_string(options.profile)));
+  const FeatureSet impossible = impossible_features();
+  BYGONE_ASSIGN(const FeatureSet named, FeatureSet::parse_additions(options.enlightenments));
+  if (const FeatureSet refused = named.without(named.without(impossible)); !refused.is_empty()) {
+    return fail(ErrorCode::kUnsupported, "the engine {} cannot do {}", options.engine->name(), fmt::join(refused.names(), ", "));
+  }
+  features = features.without(impossible);
   return {};
 }
 
@@ -94,6 +125,7 @@ Result<void> Machine::Parts::create_hypervisor() {
   hypervisor_options.vp_count = options.processors;
   hypervisor_options.features = features;
   hypervisor_options.log = log.part("hypervisor");
+  if (local_apics != nullptr) hypervisor_options.local_apic = [this](cpu::VpIndex vp) { return &local_apics->at(vp); };
   hypervisor_options.crashed = [this](const hyperv::CrashReport& report) { report_crash(report); };
   hypervisor_options.reset = [this] { request_reset(); };
   BYGONE_ASSIGN(hypervisor, hyperv::Hypervisor::create(std::move(hypervisor_options)));
@@ -164,18 +196,18 @@ Result<void> Machine::Parts::create_networks() {
 Result<void> Machine::Parts::create_chipset() {
   io_apic = std::make_unique<chipset::IoApic>([this](const cpu::InterruptRequest& request) { partition->request_interrupt(request); });
   power = std::make_unique<chipset::PowerManagement>(
-      timers, io_apic->line(kSciInterrupt),
+      timers, io_apic->line(platform::kSciInterrupt),
       chipset::PowerManagement::Callbacks{.sleep = [this](chipset::SleepState) { end({MachineEnd::Reason::kPoweredOff, {}}); },
                                           .reset = [this] { request_reset(); }});
-  rtc = std::make_unique<chipset::Rtc>(timers, io_apic->line(kRtcInterrupt));
+  rtc = std::make_unique<chipset::Rtc>(timers, io_apic->line(platform::kRtcInterrupt));
   watchdog = std::make_unique<chipset::Watchdog>(timers, [this] {
     log.warning("the guest's watchdog has not been fed: the machine is reset");
     request_reset();
   });
   generation = std::make_unique<chipset::GenerationCounter>(memory, [this] { power->raise(chipset::GeneralEvent::kGenerationId); });
   generation->change(Guid::random().bytes);
-  BYGONE_CHECK(create_serial(options.com1, kCom1Ports, kCom1Interrupt, com1_backend, com1));
-  return create_serial(options.com2, kCom2Ports, kCom2Interrupt, com2_backend, com2);
+  BYGONE_CHECK(create_serial(options.com1, platform::kCom1Ports.first, platform::kCom1Interrupt, com1_backend, com1));
+  return create_serial(options.com2, platform::kCom2Ports.first, platform::kCom2Interrupt, com2_backend, com2);
 }
 
 Result<void> Machine::Parts::create_serial(const SerialOptions& serial, std::uint16_t base, unsigned pin,
@@ -192,7 +224,7 @@ Result<void> Machine::Parts::create_serial(const SerialOptions& serial, std::uin
       break;
     }
     case SerialOptions::Kind::kPty: {
-      std::string path;
+      std::string& path = terminals[base == platform::kCom1Ports.first ? 0 : 1];
       BYGONE_ASSIGN(backend, chipset::create_pty_backend(*loop, path));
       log.info("serial port {:#x} is {}", base, path);
       break;
@@ -236,13 +268,13 @@ Result<void> Machine::Parts::set_boot_order(const FirmwareBoot& boot) {
 }
 
 void Machine::Parts::attach_devices() {
-  ports.attach(kHelperPorts, kHelperPortCount, *helper_device);
-  ports.attach(kWatchdogPorts, kWatchdogPortCount, *watchdog);
-  ports.attach(kRtcPorts, kRtcPortCount, *rtc);
-  ports.attach(kPowerPorts, kPowerPortCount, *power);
-  if (com1) ports.attach(kCom1Ports, kComPortCount, *com1);
-  if (com2) ports.attach(kCom2Ports, kComPortCount, *com2);
-  mmio.attach(kIoApicBase, kIoApicSize, *io_apic);
+  ports.attach(platform::kHelperPorts, *helper_device);
+  ports.attach(platform::kWatchdogPorts, *watchdog);
+  ports.attach(platform::kRtcPorts, *rtc);
+  ports.attach(platform::kPowerPorts, *power);
+  if (com1) ports.attach(platform::kCom1Ports, *com1);
+  if (com2) ports.attach(platform::kCom2Ports, *com2);
+  mmio.attach(platform::kIoApicBase, platform::kIoApicSize, *io_apic);
 }
 
 firmware::AcpiMachine Machine::Parts::acpi_machine() const {
@@ -251,9 +283,7 @@ firmware::AcpiMachine Machine::Parts::acpi_machine() const {
   acpi.ram = layout.ram;
   acpi.low_mmio = kLowMmioWindow;
   acpi.high_mmio = layout.high_mmio;
-  acpi.io_apic_address = kIoApicBase;
-  acpi.local_apic_address = kLocalApicBase;
-  acpi.watchdog_ports = kWatchdogPorts;
+  acpi.has_watchdog = true;
   if (!boot_image.is_firmware) acpi.generation_id_address = firmware::kDirectBootGenerationId;  // firmware says itself where it is
   acpi.has_com1 = com1 != nullptr;
   acpi.has_com2 = com2 != nullptr;

@@ -61,6 +61,9 @@ struct Machine::Parts {
 
   // Construction, in this order.
   [[nodiscard]] Result<void> create_memory();
+  /// Enlightenments that the engine, with the facilities asked of it, stands in the way of.
+  [[nodiscard]] hyperv::FeatureSet impossible_features() const;
+  [[nodiscard]] Result<void> choose_enlightenments();
   [[nodiscard]] Result<void> create_processors();
   /// What the engine does for the hypervisor in this machine.
   [[nodiscard]] cpu::FacilitySet facilities() const;
@@ -134,11 +137,13 @@ struct Machine::Parts {
 
   std::unique_ptr<cpu::Partition> partition;
   hyperv::FeatureSet features;
+  cpu::LocalApicSet* local_apics = nullptr;  // the partition's; null: the engine has its own
   std::unique_ptr<hyperv::Hypervisor> hypervisor;
   std::unique_ptr<chipset::IoApic> io_apic;
   std::unique_ptr<chipset::PowerManagement> power;
   std::unique_ptr<chipset::Rtc> rtc;
   std::unique_ptr<chipset::Watchdog> watchdog;
+  std::array<std::string, 2> terminals;  // of COM1 and COM2, when they are pseudo-terminals
   std::unique_ptr<chipset::CharBackend> com1_backend, com2_backend;
   std::unique_ptr<chipset::SerialPort> com1, com2;
   std::unique_ptr<chipset::GenerationCounter> generation;
@@ -173,6 +178,7 @@ struct Machine::Parts {
   std::condition_variable ended, control_changed;
   bool reset_requested = false;           // guarded by end_mutex
   std::optional<MachineEnd> machine_end;  // guarded by end_mutex
+  std::string crash_record;               // guarded by end_mutex
 };
 
 }  // namespace bygone::machine::gen2

@@ -85,15 +85,21 @@ void Machine::Parts::start_time() {
 }
 
 void Machine::Parts::report_crash(const hyperv::CrashReport& report) {
-  std::string record = fmt::format("processor {} reports", report.vp.value);
-  for (const std::uint64_t parameter : report.parameters) record += fmt::format(" {:#x}", parameter);
+  std::string record = fmt::format("processor {} reports {:#x}", report.vp.value, fmt::join(report.parameters, " "));
   if (!report.message.empty()) record += ": " + report.message;
   log.error("the guest crashed: {}", record);
+  const std::lock_guard lock(end_mutex);
+  crash_record = std::move(record);
 }
 
 void Machine::Parts::request_reset() {
   runner->request_pause();
-  const std::lock_guard lock(end_mutex);
+  std::unique_lock lock(end_mutex);
+  if (options.ends_after_crash && !crash_record.empty()) {
+    std::string record = crash_record;
+    lock.unlock();
+    return end({MachineEnd::Reason::kCrashed, std::move(record)});
+  }
   reset_requested = true;
   control_changed.notify_all();
 }
@@ -146,6 +152,10 @@ nlohmann::json Machine::Parts::inspect() {
       {"hypervisor", hypervisor->inspect()},
       {"bus", bus->inspect()},
   };
+  {
+    const std::lock_guard lock(end_mutex);
+    if (!crash_record.empty()) tree["crash"] = crash_record;
+  }
   if (sockets) tree["sockets"] = sockets->inspect();
   for (const SavedPart& part : saved_parts()) tree[std::string(part.name)] = part.part->inspect();
   return tree;

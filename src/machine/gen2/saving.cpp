@@ -201,8 +201,9 @@ Result<void> Machine::Parts::open_saved_state() {
 Result<void> Machine::Parts::adopt_saved_processors(cpu::CpuidTable& table) {
   if (!saved) return {};
   BYGONE_CHECK(saved_state::check_processor(saved->cpuid, table));
-  if (saved->features.has(hyperv::Feature::kTlbFlush) && !can_flush_tlbs()) {
-    return refuse(fmt::format("the machine was saved with TLB flush hypercalls, which the engine {} does not have", options.engine->name()),
+  const hyperv::FeatureSet impossible = impossible_features(), missing = saved->features.without(saved->features.without(impossible));
+  if (!missing.is_empty()) {
+    return refuse(fmt::format("the machine was saved with {}, which the engine {} cannot do", fmt::join(missing.names(), ", "), options.engine->name()),
                   "Resume it on the engine it was saved on");
   }
   features = saved->features;

@@ -34,7 +34,9 @@ struct BootArguments {
   std::string engine = "auto";
   std::string facilities = "all";
   std::vector<std::string> disks, dvds, boot_order, networks;
-  std::string com2, screenshot, sockets, save, resume, debugger;
+  std::string guest = "linux", enlightenments;
+  bool uses_huge_pages = false;
+  std::string com1 = "console", com2, screenshot, sockets, save, resume, debugger;
   bool waits_for_debugger = false;
   std::vector<std::uint32_t> guest_ports;
   bool verbose = false;
@@ -72,6 +74,10 @@ Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::E
   options.processors = arguments.processors;
   BYGONE_ASSIGN(options.memory_bytes, parse_size(arguments.memory));
   BYGONE_ASSIGN(options.facilities, cpu::FacilitySet::parse(arguments.facilities));
+  options.use_huge_pages = arguments.uses_huge_pages;
+  BYGONE_ASSIGN(options.profile, gen2::parse_profile(arguments.guest));
+  options.enlightenments = arguments.enlightenments;
+  options.ends_after_crash = true;
   options.log = log;
   if (!arguments.kernel.empty() && arguments.firmware.empty()) {
     options.boot = gen2::DirectBoot{arguments.kernel, arguments.initrd, arguments.append};
@@ -109,11 +115,13 @@ Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::E
   return options;
 }
 
-Result<void> explain(const gen2::MachineEnd& end) {
+Result<void> explain(const gen2::MachineEnd& end, const std::string& crash_record) {
   using Reason = gen2::MachineEnd::Reason;
   switch (end.reason) {
     case Reason::kPoweredOff:
-    case Reason::kStopped: return {};
+    case Reason::kStopped:
+      if (!crash_record.empty()) return fail(ErrorCode::kIo, "the guest crashed: {}", crash_record);
+      return {};
     case Reason::kCrashed: return fail(ErrorCode::kIo, "the guest crashed: {}", end.detail);
     case Reason::kEngineFailed: return fail(ErrorCode::kInternal, "the processor engine failed: {}", end.detail);
   }
@@ -154,13 +162,21 @@ Result<void> boot(const BootArguments& arguments, CommandContext& context) {
   BYGONE_ASSIGN(gen2::MachineOptions options, make_options(arguments, *engine, log));
   std::atomic<bool> quits = false;
   BYGONE_ASSIGN(const auto console, TerminalConsole::create([&] { quits = true; }));
-  options.com1 = {gen2::SerialOptions::Kind::kConsole, {}, console->input(), STDOUT_FILENO};
+  if (arguments.com1 == "console") {
+    options.com1 = {gen2::SerialOptions::Kind::kConsole, {}, console->input(), STDOUT_FILENO};
+  } else {
+    BYGONE_ASSIGN(options.com1, gen2::parse_serial(arguments.com1));
+  }
   BYGONE_ASSIGN(const auto machine, gen2::Machine::create(std::move(options)));
+  for (int port = 1; const std::string& terminal : machine->terminals()) {
+    if (!terminal.empty()) fmt::print(stderr, "bygone: COM{} is {}\n", port, terminal);
+    ++port;
+  }
   BYGONE_CHECK(machine->start());
   for (;;) {
     const auto end = machine->wait_for(std::chrono::milliseconds(100));
     if (!arguments.screenshot.empty() && (end || SignalRequests::take(SIGUSR1))) take_screenshot(*machine, arguments.screenshot, log);
-    if (end) return explain(*end);
+    if (end) return explain(*end, machine->crash_record());
     if (!arguments.save.empty() && SignalRequests::take(SIGUSR2)) {
       const auto saved = machine->save(arguments.save);
       if (saved) return {};
@@ -200,6 +216,16 @@ void add_boot_command(CLI::App& root, CommandContext& context) {
   command->add_option("--boot-order", arguments->boot_order, "Drives that the firmware tries first: disk, disk2, dvd, ...")
       ->delimiter(',')
       ->type_name("LIST");
+  command->add_option("--guest", arguments->guest, "What the machine is to please: linux, windows or legacy-windows")
+      ->type_name("KIND")
+      ->capture_default_str();
+  command->add_option("--enlightenments", arguments->enlightenments,
+                      "Other enlightenments than those of --guest: changes such as -tlb-flush,+tsc-invariant, after a profile's name or none if wanted")
+      ->type_name("NAMES");
+  command->add_flag("--huge-pages", arguments->uses_huge_pages, "Back the guest's memory with the host's huge pages, if it has any");
+  command->add_option("--com1", arguments->com1, "The first serial port: console (this terminal), none, null, pty, file:PATH or socket:PATH")
+      ->type_name("PORT")
+      ->capture_default_str();
   command->add_option("--com2", arguments->com2, "The second serial port: none, null, pty, file:PATH or socket:PATH")->type_name("PORT");
   auto* sockets = command->add_option("--sockets", arguments->sockets,
                                       "Connect programs here and in the guest through Unix sockets in this directory");

@@ -53,7 +53,9 @@ Result<gen2::MachineOptions> machine_options(const library::Definition& definiti
   gen2::MachineOptions options;
   options.processors = definition.processors;
   options.memory_bytes = definition.memory_bytes;
+  options.use_huge_pages = definition.uses_huge_pages;
   BYGONE_ASSIGN(options.profile, gen2::parse_profile(definition.guest));
+  options.enlightenments = definition.enlightenments;
   const library::Definition::Boot& boot = definition.boot;
   if (!boot.kernel.empty()) {
     options.boot = gen2::DirectBoot{folder.resolve(boot.kernel), boot.initrd.empty() ? "" : folder.resolve(boot.initrd), boot.command_line};

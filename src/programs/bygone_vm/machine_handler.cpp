@@ -64,14 +64,18 @@ void MachineHandler::stop(bool is_forced) {
 void MachineHandler::answer(const request::Status&, Files, Reply reply) {
   const auto [mode, file] = feed_.screen();
   const auto up = std::chrono::steady_clock::now() - started_;
-  reply.done({{"name", definition_.name},
-              {"state", control::to_string(state_)},
-              {"process", ::getpid()},
-              {"engine", engine_},
-              {"processors", definition_.processors},
-              {"memory_bytes", definition_.memory_bytes},
-              {"seconds_up", std::chrono::duration<double>(up).count()},
-              {"screen", {{"width", mode.width}, {"height", mode.height}}}});
+  const machine::gen2::Activity activity = machine_.activity();
+  nlohmann::json status = {{"name", definition_.name},
+                           {"state", control::to_string(state_)},
+                           {"process", ::getpid()},
+                           {"engine", engine_},
+                           {"processors", definition_.processors},
+                           {"memory_bytes", definition_.memory_bytes},
+                           {"seconds_up", std::chrono::duration<double>(up).count()},
+                           {"screen", {{"width", mode.width}, {"height", mode.height}}},
+                           {"activity", {{"disk", activity.disk_commands}, {"network", activity.network_frames}}}};
+  if (std::string record = machine_.crash_record(); !record.empty()) status["crash"] = std::move(record);
+  reply.done(std::move(status));
 }
 
 void MachineHandler::answer(const request::Pause&, Files, Reply reply) {

@@ -91,7 +91,10 @@ class MachineProcess {
     BYGONE_ASSIGN(server_, control::Server::create(*loop_, name, control::control_socket(name).string(), *handler_, log_.part("control")));
     feed_->set_server(server_.get());
     handler_->set_server(server_.get());
-    machine_->with_human_devices([this](gen2::HumanDevices devices) { devices.video.set_observer(feed_.get()); });
+    machine_->with_human_devices([this, width = read.definition.width, height = read.definition.height](gen2::HumanDevices devices) {
+      devices.video.set_observer(feed_.get());
+      devices.video.prefer({width, height});
+    });
     if (options_.is_sandboxed) {
       BYGONE_CHECK(enter_sandbox({.writable = {options_.machine.folder, runtime}, .readable = {"/etc", "/usr", "/lib", "/proc", "/sys/devices/system", "/dev/null", "/dev/urandom"}}, log_));
     } else {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <QFileInfo>
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cerrno>
@@ -10,6 +11,7 @@
 #include <utility>
 #include <variant>
 
+#include "library/definition_fields.h"
 #include "service/control/fields.h"
 
 namespace bygone::window {
@@ -79,7 +81,10 @@ void ControlLink::point(const Pointer& pointer) {
 }
 
 void ControlLink::resize_screen(QSize size) {
-  tell(request::Resize{.width = static_cast<std::uint16_t>(size.width()), .height = static_cast<std::uint16_t>(size.height())});
+  // A window may be smaller or larger than what a machine's screen can be.
+  const int width = std::clamp<int>(size.width(), library::kLeastScreenWidth, library::kMostScreenWidth);
+  const int height = std::clamp<int>(size.height(), library::kLeastScreenHeight, library::kMostScreenHeight);
+  tell(request::Resize{.width = static_cast<std::uint16_t>(width), .height = static_cast<std::uint16_t>(height)});
 }
 
 void ControlLink::send(MachineCommand command) {

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "library/definition_fields.h"
 #include "service/control/fields.h"
 
 namespace bygone::service::control {
@@ -79,8 +80,8 @@ struct Reader {
     in.read("count", body.count, std::uint8_t{1}, std::uint8_t{10});
   }
   void operator()(request::Resize& body) const {
-    in.read("width", body.width, std::uint16_t{640}, std::uint16_t{1920});
-    in.read("height", body.height, std::uint16_t{480}, std::uint16_t{1200});
+    in.read("width", body.width, library::kLeastScreenWidth, library::kMostScreenWidth);
+    in.read("height", body.height, library::kLeastScreenHeight, library::kMostScreenHeight);
   }
   void operator()(request::Eject& body) const {
     in.optional().read("drive", body.drive, std::uint8_t{0}, std::uint8_t{7});
