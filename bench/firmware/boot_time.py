@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """How long from the start of the process to a boot loader's first instruction: Bygone, and OVMF under QEMU beside it.
 
-Usage: boot_time.py BYGONE FIRMWARE HELLO_EFI [RUNS]
-Both machines run on a software processor, boot the same disk, take turns, and count when COM1 says "hello". Needs mtools; OVMF
-(/usr/share/ovmf/OVMF.fd) and qemu-system-x86_64 for the comparison. Prints the median and the least of RUNS (default 5).
+Usage: boot_time.py BYGONE FIRMWARE HELLO_EFI [RUNS] [--kvm]
+Both machines run on a software processor, or with --kvm on the KVM of the nested machine (tests/nested), boot the same disk, take
+turns, and count when COM1 says "hello". Needs mtools; OVMF (/usr/share/ovmf/OVMF.fd) and qemu-system-x86_64 for the comparison;
+--kvm also time_to_text and tsc_rate beside BYGONE. Prints the median and the least of RUNS (default 5).
 """
 import os
 import pathlib
@@ -44,21 +45,51 @@ def time_to_hello(command):
     raise SystemExit(f"no boot loader ran: {' '.join(command)}\n{output[-500:]!r}")
 
 
-def main(bygone, firmware, hello, runs="5"):
+def report(times):
+    for name, seconds in times.items():
+        print(f"{name}: median {statistics.median(seconds):.2f} s, least {min(seconds):.2f} s of {len(seconds)}")
+
+
+def measure_here(bygone, firmware, disk, runs):
+    machines = {"Bygone, software processor": [bygone, "boot", "--firmware", firmware, "--engine", "software",
+                                               "--memory", "512M", "--disk", disk]}
+    if os.path.exists(OVMF):
+        machines["OVMF, QEMU TCG"] = ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", "512", "-display", "none",
+                                      "-bios", OVMF, "-net", "none", "-serial", "stdio", "-monitor", "none",
+                                      "-drive", f"format=raw,file={disk}"]
+    times = {name: [] for name in machines}
+    for _ in range(runs):
+        for name, command in machines.items():
+            times[name].append(time_to_hello(command))
+    report(times)
+
+
+def measure_in_nested_machine(bygone, firmware, disk, runs):
+    top = pathlib.Path(__file__).resolve().parents[2]
+    programs = pathlib.Path(bygone).resolve().parent
+    files = [bygone, programs / "time_to_text", f"{firmware}:bygone.fd", f"{disk}:disk.img", OVMF, "/usr/bin/qemu-system-x86_64",
+             "/usr/share/qemu/kvmvapic.bin", pathlib.Path(__file__).resolve().with_name("boot_time_kvm.sh")]
+    output = subprocess.run(
+        [sys.executable, top / "tests/nested/run_nested.py", "--cache", top / "build/nested-kernel", "--tsc-rate", programs / "tsc_rate",
+         "--processors", "1", "--memory", "2048", "--timeout", "900", *(word for file in files for word in ("--file", file)),
+         "--", "sh", "./boot_time_kvm.sh", str(runs)], stdout=subprocess.PIPE, text=True, check=False).stdout
+    times = {}
+    for line in output.splitlines():
+        name, _, milliseconds = line.partition(" ")
+        if name in ("bygone", "ovmf") and milliseconds.isdigit():
+            label = {"bygone": "Bygone, KVM in the nested machine", "ovmf": "OVMF, QEMU on the same KVM"}[name]
+            times.setdefault(label, []).append(int(milliseconds) / 1000)
+    if len(times) != 2:
+        raise SystemExit(f"the nested machine measured nothing:\n{output[-2000:]}")
+    report(times)
+
+
+def main(bygone, firmware, hello, *options):
+    kvm = "--kvm" in options
+    runs = next((int(option) for option in options if option.isdigit()), 5)
     with tempfile.TemporaryDirectory(prefix="bygone-bench-") as folder:
         disk = make_disk(pathlib.Path(folder), hello)
-        machines = {"Bygone, software processor": [bygone, "boot", "--firmware", firmware, "--engine", "software",
-                                                   "--memory", "512M", "--disk", disk]}
-        if os.path.exists(OVMF):
-            machines["OVMF, QEMU TCG"] = ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", "512", "-display", "none",
-                                          "-bios", OVMF, "-net", "none", "-serial", "stdio", "-monitor", "none",
-                                          "-drive", f"format=raw,file={disk}"]
-        times = {name: [] for name in machines}
-        for _ in range(int(runs)):
-            for name, command in machines.items():
-                times[name].append(time_to_hello(command))
-        for name, seconds in times.items():
-            print(f"{name}: median {statistics.median(seconds):.2f} s, least {min(seconds):.2f} s of {len(seconds)}")
+        (measure_in_nested_machine if kvm else measure_here)(bygone, firmware, disk, runs)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "vmbus/opened_channel.h"
@@ -108,6 +109,9 @@ void Server::run_actions() {
 }
 
 void Server::run(SendMessage action) {
+  wire::MessageHeader header{};
+  std::memcpy(&header, action.bytes.data(), std::min(sizeof header, action.bytes.size()));
+  if (header.type == static_cast<std::uint32_t>(wire::MessageType::kUnloadComplete)) log_.debug("the guest has unloaded the bus");
   outgoing_.push_back(std::move(action));
   backlog_ = outgoing_.size();
   pump_messages();

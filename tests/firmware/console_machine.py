@@ -18,7 +18,8 @@ class Machine:
         self.output = bytearray()
         self.seen = 0
         self.changed = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self):
         while data := os.read(self.process.stdout.fileno(), 65536):
@@ -49,5 +50,6 @@ class Machine:
     def stop(self):
         self.process.kill()
         self.process.wait()
+        self.reader.join()
         self.process.stdin.close()
         self.process.stdout.close()

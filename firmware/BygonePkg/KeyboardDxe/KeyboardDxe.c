@@ -5,7 +5,7 @@
 **/
 #include "Keyboard.h"
 #include <Guid/ConsoleInDevice.h>
-#include <Library/TimerLib.h>
+#include <Library/VmbusDriverLib.h>
 
 STATIC CONST EFI_GUID  mKeyboardInterface = {
   0xf912ad6d, 0x2b17, 0x48ea, { 0xbd, 0x65, 0xf9, 0x27, 0xa6, 0x1c, 0x76, 0x84 }
@@ -28,19 +28,6 @@ KeyboardSendLeds (
   Keyboard->Channel->Send (Keyboard->Channel, &Packet, 8, NULL, 0, 0, FALSE);
 }
 
-STATIC EFI_STATUS
-Receive (
-  IN  KEYBOARD         *Keyboard,
-  OUT KEYBOARD_PACKET  *Packet
-  )
-{
-  UINTN  Bytes;
-
-  ZeroMem (Packet, sizeof (*Packet));
-  Bytes = sizeof (*Packet);
-  return Keyboard->Channel->Receive (Keyboard->Channel, Packet, &Bytes, NULL, NULL);
-}
-
 STATIC VOID
 EFIAPI
 OnChannel (
@@ -48,45 +35,58 @@ OnChannel (
   IN VOID       *Context
   )
 {
+  KEYBOARD         *Keyboard;
   KEYBOARD_PACKET  Packet;
 
-  while (!EFI_ERROR (Receive (Context, &Packet))) {
+  Keyboard = Context;
+  while (!EFI_ERROR (VmbusDriverReceive (Keyboard->Channel, &Packet, sizeof (Packet), NULL, NULL))) {
     if (Packet.Type == KeyboardEvent) {
-      KeyboardHandleKey (Context, &Packet);
+      KeyboardHandleKey (Keyboard, &Packet);
     }
   }
 }
 
-STATIC EFI_STATUS
-Negotiate (
-  IN KEYBOARD  *Keyboard
+STATIC BOOLEAN
+IsProtocolResponse (
+  IN OUT VOID        *Driver,
+  IN     CONST VOID  *Packet,
+  IN     UINT16      Type,
+  IN     UINT64      Transaction
   )
 {
+  return (BOOLEAN)(((CONST KEYBOARD_PACKET *)Packet)->Type == KeyboardProtocolResponse);
+}
+
+STATIC EFI_STATUS
+Negotiate (
+  IN OUT VOID  *Driver
+  )
+{
+  KEYBOARD         *Keyboard;
   KEYBOARD_PACKET  Packet;
   EFI_STATUS       Status;
-  UINT64           Start;
 
+  Keyboard = Driver;
   ZeroMem (&Packet, sizeof (Packet));
   Packet.Type      = KeyboardProtocolRequest;
   Packet.u.Version = KEYBOARD_VERSION;
   Status           = Keyboard->Channel->Send (Keyboard->Channel, &Packet, 8, NULL, 0, 1, TRUE);
-  if (EFI_ERROR (Status)) {
-    return Status;
+  if (!EFI_ERROR (Status)) {
+    Status = VmbusDriverWaitFor (
+               Keyboard->Channel,
+               &Packet,
+               sizeof (Packet),
+               START_TIMEOUT_NS,
+               IsProtocolResponse,
+               NULL
+               );
   }
 
-  Start = GetPerformanceCounter ();
-  while (GetTimeInNanoSecond (GetPerformanceCounter () - Start) < START_TIMEOUT_NS) {
-    Status = Receive (Keyboard, &Packet);
-    if (Status == EFI_NOT_READY) {
-      Keyboard->Channel->Wait (Keyboard->Channel);
-    } else if (EFI_ERROR (Status)) {
-      return Status;
-    } else if (Packet.Type == KeyboardProtocolResponse) {
-      return ((Packet.u.Accepted & BIT0) != 0) ? EFI_SUCCESS : EFI_INCOMPATIBLE_VERSION;
-    }
+  if (!EFI_ERROR (Status) && ((Packet.u.Accepted & BIT0) == 0)) {
+    Status = EFI_INCOMPATIBLE_VERSION;
   }
 
-  return EFI_TIMEOUT;
+  return Status;
 }
 
 STATIC EFI_STATUS
@@ -97,24 +97,7 @@ KeyboardSupported (
   IN EFI_DEVICE_PATH_PROTOCOL     *Remaining OPTIONAL
   )
 {
-  BYGONE_VMBUS_CHANNEL_PROTOCOL  *Channel;
-  EFI_STATUS                     Status;
-
-  Status = gBS->OpenProtocol (
-                  Controller,
-                  &gBygoneVmbusChannelProtocolGuid,
-                  (VOID **)&Channel,
-                  This->DriverBindingHandle,
-                  Controller,
-                  EFI_OPEN_PROTOCOL_BY_DRIVER
-                  );
-  if (EFI_ERROR (Status)) {
-    return Status;
-  }
-
-  Status = CompareGuid (&Channel->InterfaceType, &mKeyboardInterface) ? EFI_SUCCESS : EFI_UNSUPPORTED;
-  gBS->CloseProtocol (Controller, &gBygoneVmbusChannelProtocolGuid, This->DriverBindingHandle, Controller);
-  return Status;
+  return VmbusDriverSupports (This, Controller, &mKeyboardInterface);
 }
 
 STATIC VOID
@@ -146,47 +129,33 @@ KeyboardStart (
   Keyboard->Signature = KEYBOARD_SIGNATURE;
   KeyboardInitializeTextInput (Keyboard);
   gBS->CreateEvent (EVT_NOTIFY_SIGNAL, TPL_NOTIFY, OnChannel, Keyboard, &Keyboard->ChannelEvent);
-  Status = gBS->OpenProtocol (
-                  Controller,
-                  &gBygoneVmbusChannelProtocolGuid,
-                  (VOID **)&Keyboard->Channel,
-                  This->DriverBindingHandle,
-                  Controller,
-                  EFI_OPEN_PROTOCOL_BY_DRIVER
-                  );
-  if (EFI_ERROR (Status)) {
-    Free (Keyboard);
-    return Status;
-  }
-
-  Status = Keyboard->Channel->Open (Keyboard->Channel, RING_PAGES, Keyboard->ChannelEvent);
+  Status = VmbusDriverOpen (
+             This,
+             Controller,
+             &Keyboard->Channel,
+             RING_PAGES,
+             Keyboard->ChannelEvent,
+             Negotiate,
+             Keyboard
+             );
   if (!EFI_ERROR (Status)) {
-    // The event would take the answer away: its level keeps it off while we wait for it.
-    EFI_TPL  Tpl = gBS->RaiseTPL (TPL_NOTIFY);
-
-    Status = Negotiate (Keyboard);
-    gBS->RestoreTPL (Tpl);
-    if (!EFI_ERROR (Status)) {
-      Status = gBS->InstallMultipleProtocolInterfaces (
-                      &Controller,
-                      &gEfiSimpleTextInProtocolGuid,
-                      &Keyboard->TextIn,
-                      &gEfiSimpleTextInputExProtocolGuid,
-                      &Keyboard->TextInEx,
-                      &gEfiConsoleInDeviceGuid,
-                      NULL,
-                      NULL
-                      );
-    }
-
+    Status = gBS->InstallMultipleProtocolInterfaces (
+                    &Controller,
+                    &gEfiSimpleTextInProtocolGuid,
+                    &Keyboard->TextIn,
+                    &gEfiSimpleTextInputExProtocolGuid,
+                    &Keyboard->TextInEx,
+                    &gEfiConsoleInDeviceGuid,
+                    NULL,
+                    NULL
+                    );
     if (EFI_ERROR (Status)) {
-      DEBUG ((DEBUG_ERROR, "keyboard: %r\n", Status));
-      Keyboard->Channel->Close (Keyboard->Channel);
+      VmbusDriverClose (This, Controller, Keyboard->Channel);
     }
   }
 
   if (EFI_ERROR (Status)) {
-    gBS->CloseProtocol (Controller, &gBygoneVmbusChannelProtocolGuid, This->DriverBindingHandle, Controller);
+    DEBUG ((DEBUG_ERROR, "keyboard: %r\n", Status));
     Free (Keyboard);
   }
 
@@ -226,8 +195,7 @@ KeyboardStop (
     return Status;
   }
 
-  Keyboard->Channel->Close (Keyboard->Channel);
-  gBS->CloseProtocol (Controller, &gBygoneVmbusChannelProtocolGuid, This->DriverBindingHandle, Controller);
+  VmbusDriverClose (This, Controller, Keyboard->Channel);
   Free (Keyboard);
   return EFI_SUCCESS;
 }

@@ -6,7 +6,7 @@
   SPDX-License-Identifier: Apache-2.0
 **/
 #include "Storage.h"
-#include <Library/TimerLib.h>
+#include <Library/VmbusDriverLib.h>
 
 STATIC CONST EFI_GUID  mStorageInterface = {
   0xba6163d9, 0x04a1, 0x4d29, { 0xb6, 0x05, 0x72, 0xe2, 0xff, 0xb1, 0xdc, 0x7f }
@@ -19,6 +19,18 @@ STATIC CONST EFI_GUID  mStorageInterface = {
 
 STATIC CONST UINT16  mVersions[] = { 0x0602, 0x0600, 0x0501 };
 
+/// An answer to a request that has been given up on, or news about units, is none.
+STATIC BOOLEAN
+IsCompletion (
+  IN OUT VOID        *Driver,
+  IN     CONST VOID  *Packet,
+  IN     UINT16      Type,
+  IN     UINT64      Transaction
+  )
+{
+  return (BOOLEAN)((Type == VMBUS_PACKET_COMPLETION) && (Transaction == ((STORAGE *)Driver)->LastTransaction));
+}
+
 EFI_STATUS
 StorageTransact (
   IN OUT STORAGE         *Storage,
@@ -30,45 +42,25 @@ StorageTransact (
 {
   STORAGE_PACKET  Answer;
   EFI_STATUS      Status;
-  UINT64          Transaction;
-  UINT64          Answered;
-  UINT64          Start;
-  UINTN           Bytes;
-  UINT16          Type;
 
-  Transaction = ++Storage->LastTransaction;
-  Status      = Storage->Channel->Send (
-                                    Storage->Channel,
-                                    Packet,
-                                    sizeof (*Packet),
-                                    Data,
-                                    DataBytes,
-                                    Transaction,
-                                    TRUE
-                                    );
-  if (EFI_ERROR (Status)) {
-    return Status;
+  Status = Storage->Channel->Send (
+                               Storage->Channel,
+                               Packet,
+                               sizeof (*Packet),
+                               Data,
+                               DataBytes,
+                               ++Storage->LastTransaction,
+                               TRUE
+                               );
+  if (!EFI_ERROR (Status)) {
+    Status = VmbusDriverWaitFor (Storage->Channel, &Answer, sizeof (Answer), TimeoutNs, IsCompletion, Storage);
   }
 
-  Start = GetPerformanceCounter ();
-  for ( ; ;) {
-    ZeroMem (&Answer, sizeof (Answer));
-    Bytes  = sizeof (Answer);
-    Status = Storage->Channel->Receive (Storage->Channel, &Answer, &Bytes, &Type, &Answered);
-    if (!EFI_ERROR (Status)) {
-      // An answer to a request that has been given up on, or news about units: not now.
-      if ((Type == VMBUS_PACKET_COMPLETION) && (Answered == Transaction)) {
-        CopyMem (Packet, &Answer, sizeof (*Packet));
-        return EFI_SUCCESS;
-      }
-    } else if (Status != EFI_NOT_READY) {
-      return Status;
-    } else if ((TimeoutNs != 0) && (GetTimeInNanoSecond (GetPerformanceCounter () - Start) > TimeoutNs)) {
-      return EFI_TIMEOUT;
-    } else {
-      Storage->Channel->Wait (Storage->Channel);
-    }
+  if (!EFI_ERROR (Status)) {
+    CopyMem (Packet, &Answer, sizeof (*Packet));
   }
+
+  return Status;
 }
 
 STATIC EFI_STATUS
@@ -92,14 +84,16 @@ Control (
 }
 
 STATIC EFI_STATUS
-Initialize (
-  IN OUT STORAGE  *Storage
+Negotiate (
+  IN OUT VOID  *Driver
   )
 {
+  STORAGE         *Storage;
   STORAGE_PACKET  Packet;
   EFI_STATUS      Status;
   UINTN           Index;
 
+  Storage = Driver;
   ZeroMem (&Packet, sizeof (Packet));
   Status = Control (Storage, &Packet, StorageBeginInitialization);
   if (EFI_ERROR (Status)) {
@@ -134,24 +128,7 @@ StorageSupported (
   IN EFI_DEVICE_PATH_PROTOCOL     *Remaining OPTIONAL
   )
 {
-  BYGONE_VMBUS_CHANNEL_PROTOCOL  *Channel;
-  EFI_STATUS                     Status;
-
-  Status = gBS->OpenProtocol (
-                  Controller,
-                  &gBygoneVmbusChannelProtocolGuid,
-                  (VOID **)&Channel,
-                  This->DriverBindingHandle,
-                  Controller,
-                  EFI_OPEN_PROTOCOL_BY_DRIVER
-                  );
-  if (EFI_ERROR (Status)) {
-    return Status;
-  }
-
-  Status = CompareGuid (&Channel->InterfaceType, &mStorageInterface) ? EFI_SUCCESS : EFI_UNSUPPORTED;
-  gBS->CloseProtocol (Controller, &gBygoneVmbusChannelProtocolGuid, This->DriverBindingHandle, Controller);
-  return Status;
+  return VmbusDriverSupports (This, Controller, &mStorageInterface);
 }
 
 STATIC EFI_STATUS
@@ -172,41 +149,23 @@ StorageStart (
 
   Storage->Signature = STORAGE_SIGNATURE;
   Storage->Handle    = Controller;
-  Status             = gBS->OpenProtocol (
-                              Controller,
-                              &gBygoneVmbusChannelProtocolGuid,
-                              (VOID **)&Storage->Channel,
-                              This->DriverBindingHandle,
-                              Controller,
-                              EFI_OPEN_PROTOCOL_BY_DRIVER
-                              );
-  if (EFI_ERROR (Status)) {
-    FreePool (Storage);
-    return Status;
-  }
-
-  Status = Storage->Channel->Open (Storage->Channel, RING_PAGES, NULL);
+  Status             = VmbusDriverOpen (This, Controller, &Storage->Channel, RING_PAGES, NULL, Negotiate, Storage);
   if (!EFI_ERROR (Status)) {
-    Status = Initialize (Storage);
-    if (!EFI_ERROR (Status)) {
-      StorageInitializePassThru (Storage);
-      StorageFindUnits (Storage);
-      Status = gBS->InstallMultipleProtocolInterfaces (
-                      &Controller,
-                      &gEfiExtScsiPassThruProtocolGuid,
-                      &Storage->PassThru,
-                      NULL
-                      );
-    }
-
+    StorageInitializePassThru (Storage);
+    StorageFindUnits (Storage);
+    Status = gBS->InstallMultipleProtocolInterfaces (
+                    &Controller,
+                    &gEfiExtScsiPassThruProtocolGuid,
+                    &Storage->PassThru,
+                    NULL
+                    );
     if (EFI_ERROR (Status)) {
-      DEBUG ((DEBUG_ERROR, "storage: %r\n", Status));
-      Storage->Channel->Close (Storage->Channel);
+      VmbusDriverClose (This, Controller, Storage->Channel);
     }
   }
 
   if (EFI_ERROR (Status)) {
-    gBS->CloseProtocol (Controller, &gBygoneVmbusChannelProtocolGuid, This->DriverBindingHandle, Controller);
+    DEBUG ((DEBUG_ERROR, "storage: %r\n", Status));
     FreePool (Storage);
   }
 
@@ -242,8 +201,7 @@ StorageStop (
     return Status;
   }
 
-  Storage->Channel->Close (Storage->Channel);
-  gBS->CloseProtocol (Controller, &gBygoneVmbusChannelProtocolGuid, This->DriverBindingHandle, Controller);
+  VmbusDriverClose (This, Controller, Storage->Channel);
   FreePool (Storage);
   return EFI_SUCCESS;
 }

@@ -8,9 +8,9 @@
 #include <BygoneHyperV.h>
 #include <Library/BaseLib.h>
 #include <Library/DebugLib.h>
+#include <Library/InterruptLib.h>
 #include <Library/LocalApicLib.h>
 #include <Library/UefiBootServicesTableLib.h>
-#include <Protocol/Cpu.h>
 #include <Protocol/Timer.h>
 
 #define TIMER_VECTOR           0x40
@@ -54,8 +54,7 @@ Detect (
 STATIC VOID
 EFIAPI
 OnTick (
-  IN EFI_EXCEPTION_TYPE  InterruptType,
-  IN EFI_SYSTEM_CONTEXT  SystemContext
+  VOID
   )
 {
   EFI_TPL  Tpl;
@@ -174,24 +173,16 @@ TimerEntry (
   IN EFI_SYSTEM_TABLE  *SystemTable
   )
 {
-  EFI_STATUS             Status;
-  EFI_CPU_ARCH_PROTOCOL  *Cpu;
-  EFI_EVENT              Event;
-  EFI_HANDLE             Handle;
-
-  Status = gBS->LocateProtocol (&gEfiCpuArchProtocolGuid, NULL, (VOID **)&Cpu);
-  if (EFI_ERROR (Status)) {
-    return Status;
-  }
+  EFI_STATUS  Status;
+  EFI_EVENT   Event;
+  EFI_HANDLE  Handle;
 
   Detect ();
   InitializeLocalApicSoftwareEnable (TRUE);
   // Nothing is wired to the local interrupt pins that the firmware wants.
   DisableLvtInterrupts ();
-  Status = Cpu->RegisterInterruptHandler (Cpu, TIMER_VECTOR, OnTick);
-  if (!EFI_ERROR (Status)) {
-    Status = SetTimerPeriod (&mTimer, DEFAULT_PERIOD);
-  }
+  InterruptInstall (TIMER_VECTOR, OnTick);
+  Status = SetTimerPeriod (&mTimer, DEFAULT_PERIOD);
 
   if (!EFI_ERROR (Status)) {
     // The core's own handling of ExitBootServices needs no tick any more.

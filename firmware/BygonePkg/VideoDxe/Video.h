@@ -95,6 +95,7 @@ typedef struct {
   UINT32                               Signature;
   EFI_HANDLE                           Handle;
   BYGONE_VMBUS_CHANNEL_PROTOCOL        *Channel;
+  UINT32                               Awaited;          ///< the type of message that start-up waits for
   EFI_EVENT                            ChannelEvent;
   EFI_EVENT                            Tick;
   BOOLEAN                              DirtNeeded;

@@ -10,7 +10,7 @@
 **/
 #include "Video.h"
 #include <Library/BlobLib.h>
-#include <Library/TimerLib.h>
+#include <Library/VmbusDriverLib.h>
 
 STATIC CONST EFI_GUID  mVideoInterface = {
   0xda0a7802, 0xe377, 0x4aac, { 0x8e, 0x77, 0x05, 0x58, 0xeb, 0x10, 0x73, 0xf8 }
@@ -36,19 +36,6 @@ Send (
   Packet->Type      = Type;
   Packet->Bytes     = Packet->PipeBytes;
   return Video->Channel->Send (Video->Channel, Packet, VIDEO_HEADER_BYTES + PayloadBytes, NULL, 0, 0, FALSE);
-}
-
-STATIC EFI_STATUS
-Receive (
-  IN  VIDEO         *Video,
-  OUT VIDEO_PACKET  *Packet
-  )
-{
-  UINTN  Bytes;
-
-  ZeroMem (Packet, sizeof (*Packet));
-  Bytes = sizeof (*Packet);
-  return Video->Channel->Receive (Video->Channel, Packet, &Bytes, NULL, NULL);
 }
 
 STATIC VOID
@@ -95,11 +82,13 @@ OnChannel (
   IN VOID       *Context
   )
 {
+  VIDEO         *Video;
   VIDEO_PACKET  Packet;
 
-  while (!EFI_ERROR (Receive (Context, &Packet))) {
+  Video = Context;
+  while (!EFI_ERROR (VmbusDriverReceive (Video->Channel, &Packet, sizeof (Packet), NULL, NULL))) {
     if (Packet.Type == VideoFeatureChange) {
-      HandleFeatureChange (Context, &Packet);
+      HandleFeatureChange (Video, &Packet);
     }
   }
 }
@@ -135,6 +124,26 @@ VideoSendSituation (
   return Send (Video, &Packet, VideoSituationUpdate, sizeof (Packet.u.Situation));
 }
 
+STATIC BOOLEAN
+IsAwaited (
+  IN OUT VOID        *Driver,
+  IN     CONST VOID  *Packet,
+  IN     UINT16      Type,
+  IN     UINT64      Transaction
+  )
+{
+  CONST VIDEO_PACKET  *Message;
+  VIDEO               *Video;
+
+  Video   = Driver;
+  Message = Packet;
+  if (Message->Type == VideoFeatureChange) {
+    HandleFeatureChange (Video, Message);
+  }
+
+  return (BOOLEAN)(Message->Type == Video->Awaited);
+}
+
 /// Waits for a message of a type; a feature change in between is obeyed.
 STATIC EFI_STATUS
 WaitFor (
@@ -143,35 +152,21 @@ WaitFor (
   OUT    VIDEO_PACKET  *Packet
   )
 {
-  EFI_STATUS  Status;
-  UINT64      Start;
-
-  Start = GetPerformanceCounter ();
-  while (GetTimeInNanoSecond (GetPerformanceCounter () - Start) < START_TIMEOUT_NS) {
-    Status = Receive (Video, Packet);
-    if (Status == EFI_NOT_READY) {
-      Video->Channel->Wait (Video->Channel);
-    } else if (EFI_ERROR (Status)) {
-      return Status;
-    } else if (Packet->Type == Type) {
-      return EFI_SUCCESS;
-    } else if (Packet->Type == VideoFeatureChange) {
-      HandleFeatureChange (Video, Packet);
-    }
-  }
-
-  return EFI_TIMEOUT;
+  Video->Awaited = Type;
+  return VmbusDriverWaitFor (Video->Channel, Packet, sizeof (*Packet), START_TIMEOUT_NS, IsAwaited, Video);
 }
 
 STATIC EFI_STATUS
 Negotiate (
-  IN OUT VIDEO  *Video
+  IN OUT VOID  *Driver
   )
 {
+  VIDEO         *Video;
   VIDEO_PACKET  Packet;
   EFI_STATUS    Status;
   UINTN         Index;
 
+  Video  = Driver;
   Status = EFI_INCOMPATIBLE_VERSION;
   for (Index = 0; (Status == EFI_INCOMPATIBLE_VERSION) && (Index < ARRAY_SIZE (mVersions)); ++Index) {
     ZeroMem (&Packet, sizeof (Packet));
@@ -210,24 +205,7 @@ VideoSupported (
   IN EFI_DEVICE_PATH_PROTOCOL     *Remaining OPTIONAL
   )
 {
-  BYGONE_VMBUS_CHANNEL_PROTOCOL  *Channel;
-  EFI_STATUS                     Status;
-
-  Status = gBS->OpenProtocol (
-                  Controller,
-                  &gBygoneVmbusChannelProtocolGuid,
-                  (VOID **)&Channel,
-                  This->DriverBindingHandle,
-                  Controller,
-                  EFI_OPEN_PROTOCOL_BY_DRIVER
-                  );
-  if (EFI_ERROR (Status)) {
-    return Status;
-  }
-
-  Status = CompareGuid (&Channel->InterfaceType, &mVideoInterface) ? EFI_SUCCESS : EFI_UNSUPPORTED;
-  gBS->CloseProtocol (Controller, &gBygoneVmbusChannelProtocolGuid, This->DriverBindingHandle, Controller);
-  return Status;
+  return VmbusDriverSupports (This, Controller, &mVideoInterface);
 }
 
 STATIC VOID
@@ -255,7 +233,6 @@ VideoStart (
   CONST BLOB_MMIO_RANGE  *Gaps;
   VIDEO                  *Video;
   EFI_STATUS             Status;
-  EFI_TPL                Tpl;
 
   Gaps = BlobFind (BlobMmioRanges, NULL);
   if ((Gaps == NULL) || (Gaps->Pages < EFI_SIZE_TO_PAGES (VIDEO_MEMORY_BYTES))) {
@@ -274,29 +251,9 @@ VideoStart (
   gBS->CreateEvent (EVT_NOTIFY_SIGNAL, TPL_NOTIFY, OnChannel, Video, &Video->ChannelEvent);
   gBS->CreateEvent (EVT_TIMER | EVT_NOTIFY_SIGNAL, TPL_CALLBACK, OnTick, Video, &Video->Tick);
 
-  Status = gBS->OpenProtocol (
-                  Controller,
-                  &gBygoneVmbusChannelProtocolGuid,
-                  (VOID **)&Video->Channel,
-                  This->DriverBindingHandle,
-                  Controller,
-                  EFI_OPEN_PROTOCOL_BY_DRIVER
-                  );
-  if (EFI_ERROR (Status)) {
-    Free (Video);
-    return Status;
-  }
-
-  Status = Video->Channel->Open (Video->Channel, RING_PAGES, Video->ChannelEvent);
+  Status = VmbusDriverOpen (This, Controller, &Video->Channel, RING_PAGES, Video->ChannelEvent, Negotiate, Video);
   if (!EFI_ERROR (Status)) {
-    // As with the keyboard: the event must not take the answers.
-    Tpl    = gBS->RaiseTPL (TPL_NOTIFY);
-    Status = Negotiate (Video);
-    gBS->RestoreTPL (Tpl);
-    if (!EFI_ERROR (Status)) {
-      Status = Video->Graphics.SetMode (&Video->Graphics, 0);
-    }
-
+    Status = Video->Graphics.SetMode (&Video->Graphics, 0);
     if (!EFI_ERROR (Status)) {
       Status = gBS->InstallMultipleProtocolInterfaces (
                       &Controller,
@@ -307,13 +264,12 @@ VideoStart (
     }
 
     if (EFI_ERROR (Status)) {
-      DEBUG ((DEBUG_ERROR, "video: %r\n", Status));
-      Video->Channel->Close (Video->Channel);
+      VmbusDriverClose (This, Controller, Video->Channel);
     }
   }
 
   if (EFI_ERROR (Status)) {
-    gBS->CloseProtocol (Controller, &gBygoneVmbusChannelProtocolGuid, This->DriverBindingHandle, Controller);
+    DEBUG ((DEBUG_ERROR, "video: %r\n", Status));
     Free (Video);
   }
 
@@ -349,8 +305,7 @@ VideoStop (
     return Status;
   }
 
-  Video->Channel->Close (Video->Channel);
-  gBS->CloseProtocol (Controller, &gBygoneVmbusChannelProtocolGuid, This->DriverBindingHandle, Controller);
+  VmbusDriverClose (This, Controller, Video->Channel);
   Free (Video);
   return EFI_SUCCESS;
 }

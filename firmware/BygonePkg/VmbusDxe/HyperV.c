@@ -4,10 +4,10 @@
   SPDX-License-Identifier: Apache-2.0
 **/
 #include "Vmbus.h"
+#include <Library/InterruptLib.h>
 #include <Library/LocalApicLib.h>
 #include <Library/SynchronizationLib.h>
 #include <Library/TimerLib.h>
-#include <Protocol/Cpu.h>
 
 #define VMBUS_VECTOR  0x41
 
@@ -25,7 +25,6 @@ STATIC UINT8                  *mEventFlags;
 STATIC HV_POST_MESSAGE_INPUT  *mPostInput;
 STATIC EFI_EVENT              mEvents[EVENT_FLAG_COUNT];
 STATIC BOOLEAN                mAutoEoi;
-STATIC EFI_CPU_ARCH_PROTOCOL  *mCpu;
 
 STATIC BOOLEAN
 Present (
@@ -60,8 +59,7 @@ Present (
 STATIC VOID
 EFIAPI
 OnInterrupt (
-  IN EFI_EXCEPTION_TYPE  InterruptType,
-  IN EFI_SYSTEM_CONTEXT  SystemContext
+  VOID
   )
 {
   volatile UINT64  *Flags;
@@ -124,14 +122,7 @@ HyperVStart (
     return EFI_UNSUPPORTED;
   }
 
-  Status = gBS->LocateProtocol (&gEfiCpuArchProtocolGuid, NULL, (VOID **)&mCpu);
-  if (!EFI_ERROR (Status)) {
-    Status = mCpu->RegisterInterruptHandler (mCpu, VMBUS_VECTOR, OnInterrupt);
-  }
-
-  if (EFI_ERROR (Status)) {
-    return Status;
-  }
+  InterruptInstall (VMBUS_VECTOR, OnInterrupt);
 
   // The hypercall page is the host's code: memory of a kind that is always executable.
   Status = gBS->AllocatePages (AllocateAnyPages, EfiBootServicesCode, 1, &Page);

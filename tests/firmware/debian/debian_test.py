@@ -59,7 +59,7 @@ class Debian(unittest.TestCase):
         self.expect_systemd_boot(self.start(*media))
 
     def expect_systemd_boot(self, machine):
-        machine.expect(r"bash-5\S+# ", LIMIT_SECONDS)
+        machine.expect(r"(?:bash-5\S+|root@\(none\):/)# ", LIMIT_SECONDS)
         machine.send("mount -t proc proc /proc; cat /proc/cmdline\r")
         machine.expect("bootedby=systemd-boot", LIMIT_SECONDS)
 

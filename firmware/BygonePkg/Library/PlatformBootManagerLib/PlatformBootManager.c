@@ -173,6 +173,7 @@ PlatformBootManagerAfterConsole (
   BOOLEAN  FirstBoot;
 
   FaultsCatch ();
+  BootOptionsFilter ();
   LogoPublish ();
   BootLogoEnableLogo ();
 
@@ -193,6 +194,7 @@ PlatformBootManagerWaitCallback (
   IN UINT16  TimeoutRemain
   )
 {
+  Print (L"\rBygone: starting in %d s. ESC: menu, Enter: start now  ", TimeoutRemain);
 }
 
 STATIC VOID

@@ -40,6 +40,12 @@ FaultsCatch (
   VOID
   );
 
+/// Keeps EDK II's list of what can be booted to what a person would boot from.
+VOID
+BootOptionsFilter (
+  VOID
+  );
+
 /// Publishes the boot logo's picture for BootLogoLib.
 VOID
 LogoPublish (

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Runs Debian's firmware test suite, fwts, in a guest that the real firmware has started: its UEFI and ACPI tests.
+
+Usage: fwts_test.py BYGONE FIRMWARE DISK [--log FILE]
+DISK is what `build` beside this file prints. Every failure that fwts reports must be in EXPECTED, with the reason why it is not the
+firmware's; one in EXPECTED that does not come any more is an error too. Nothing here measures time.
+"""
+import pathlib
+import re
+import shutil
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from console_machine import Machine  # noqa: E402
+
+LIMIT_SECONDS = 1800
+# Part of the failure's line: why it is none.
+EXPECTED = {}
+
+
+def failures(log):
+    return sorted(set(re.findall(r"^FAILED \[\w+\] (.*?)\s*$", log, re.M)))
+
+
+def judge(log):
+    """What is wrong, as lines."""
+    found = failures(log)
+    wrong = [f"fwts reports: {line}" for line in found if not any(part in line for part in EXPECTED)]
+    wrong += [f"expected of fwts, but it did not come: {part}" for part in EXPECTED if not any(part in line for line in found)]
+    passed = sum(int(each) for each in re.findall(r"^(\d+) passed", log, re.M))
+    if passed < 200:
+        wrong.append(f"only {passed} checks of fwts passed: has it run?")
+    return wrong
+
+
+def main(bygone, firmware, disk, *options):
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="bygone-fwts-"))
+    machine = Machine(bygone, "boot", "--firmware", firmware, "--memory", "1G", "--cpus", "2", "--disk", disk,
+                      "--variables", folder / "variables")
+    try:
+        machine.expect("fwts: begins", LIMIT_SECONDS)
+        log = machine.expect(r"fwts: status \d+\r\n(.*)fwts: ends", LIMIT_SECONDS)[1].decode(errors="replace").replace("\r", "")
+    finally:
+        machine.stop()
+        shutil.rmtree(folder)
+    if options[:1] == ("--log",):
+        pathlib.Path(options[1]).write_text(log)
+    print("\n".join(line for line in log.splitlines() if re.match(r"(Test|Total|\d+ passed|FAILED|\w+ +\| )", line)))
+    wrong = judge(log)
+    print("\n".join(wrong) or "fwts: nothing that is the firmware's fault")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        raise SystemExit(__doc__)
+    sys.exit(main(*sys.argv[1:]))
