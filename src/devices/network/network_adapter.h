@@ -29,6 +29,8 @@
 
 namespace bygone::devices::network {
 
+struct SavedBuffers;
+
 struct AdapterOptions {
   std::string name = "net0";  ///< for people and saved state
   Guid instance;              ///< stable over the machine's life; which adapter this is to the guest
@@ -69,7 +71,6 @@ class NetworkAdapter final : public vmbus::Device, private bygone::network::Fram
     std::uint64_t transaction_id = 0;
     std::vector<std::byte> message;
   };
-  struct SavedBuffers;
 
   // network::FrameSink
   bool deliver(std::span<const std::byte> frame, const bygone::network::FrameNotes& notes) override;

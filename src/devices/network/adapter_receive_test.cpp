@@ -1,0 +1,100 @@
+#include "devices/network/network_adapter.h"
+
+#include "devices/network/testing_adapter.h"
+
+// From the wire to the guest.
+namespace bygone::devices::network {
+namespace {
+
+TEST_F(NetworkAdapterTest, a_burst_is_one_packet_and_one_interrupt) {
+  connect();
+  const auto frame = make_frame({});
+  EXPECT_FALSE(channel_->receive());  // idle: from here on it wants interrupts
+  const std::uint64_t before = channel_->interrupts();
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(backend_->sink->deliver(frame, {}));
+  backend_->sink->finish_delivery();
+  EXPECT_EQ(channel_->interrupts(), before + 1);
+  const auto packet = channel_->receive();
+  ASSERT_TRUE(packet);
+  EXPECT_EQ(unpack(*packet).size(), 20U);
+  finish(packet->transaction_id());
+  EXPECT_FALSE(channel_->receive());
+}
+
+TEST_F(NetworkAdapterTest, valid_checksums_are_told) {
+  connect();
+  deliver(make_frame({}), {.checksums_are_valid = true});
+  deliver(make_frame({.is_v6 = true, .is_udp = true}), {.checksums_are_valid = true});
+  deliver(make_frame({}));
+  const auto received = receive_all();
+  ASSERT_EQ(received.size(), 3U);
+  EXPECT_EQ(received[0].checksums, rndis::kReceiveIpSucceeded | rndis::kReceiveTcpSucceeded);
+  EXPECT_EQ(received[1].checksums, rndis::kReceiveUdpSucceeded);
+  EXPECT_FALSE(received[2].checksums);
+}
+
+TEST_F(NetworkAdapterTest, without_room_frames_are_lost_and_the_back_end_hears_when_there_is_some) {
+  connect();
+  const auto frame = make_frame({});
+  std::uint32_t taken = 0;
+  while (deliver(frame)) ++taken;
+  EXPECT_EQ(taken, sections_);
+  EXPECT_FALSE(backend_->sink->has_room());
+  EXPECT_EQ(backend_->room_again, 0);
+  EXPECT_EQ(receive_all().size(), taken);
+  EXPECT_EQ(backend_->room_again, 1);
+  EXPECT_TRUE(backend_->sink->has_room());
+  EXPECT_TRUE(deliver(frame));
+}
+
+TEST_F(NetworkAdapterTest, frames_wait_for_room_in_the_ring) {
+  connect(nvsp::kVersion6_1, 1500, {.ring_pages = 2});
+  const auto frame = make_frame({});
+  for (std::uint32_t i = 0; i < sections_; ++i) {
+    ASSERT_TRUE(backend_->sink->deliver(frame, {}));
+    if (i % 2 == 0) backend_->sink->finish_delivery();  // many small packets fill the ring
+  }
+  backend_->sink->finish_delivery();
+  EXPECT_EQ(receive_all().size(), sections_);
+}
+
+TEST_F(NetworkAdapterTest, large_segments_go_in_pieces_to_a_driver_that_coalesces) {
+  connect(nvsp::kVersion6_1);
+  rndis::OffloadParameters parameters{};
+  parameters.header = {rndis::kObjectDefault, 3, sizeof parameters};
+  parameters.coalesce_ipv4 = parameters.coalesce_ipv6 = rndis::kCoalesceOn;
+  ASSERT_EQ(set(Oid::kOffloadParameters, join(parameters)), rndis::Status::kSuccess);
+  EXPECT_TRUE(backend_->guest_takes_large);
+  const auto large = make_frame({.payload_bytes = 30000});
+  EXPECT_TRUE(backend_->sink->deliver(make_frame({}), {}));
+  EXPECT_TRUE(backend_->sink->deliver(large, {.checksums_are_valid = true, .segment_bytes = 1448}));
+  backend_->sink->finish_delivery();
+  const auto packet = channel_->receive();
+  ASSERT_TRUE(packet);
+  const auto pieces = unpack(*packet);
+  ASSERT_GT(pieces.size(), 2U);
+  std::vector<std::byte> joined;
+  for (std::size_t i = 1; i < pieces.size(); ++i) {
+    EXPECT_NE(pieces[i].piece_flags & rndis::kPacketIsPiece, 0);
+    EXPECT_EQ((pieces[i].piece_flags & rndis::kFirstPiece) != 0, i == 1);
+    EXPECT_EQ((pieces[i].piece_flags & rndis::kLastPiece) != 0, i + 1 == pieces.size());
+    joined.insert(joined.end(), pieces[i].frame.begin(), pieces[i].frame.end());
+  }
+  EXPECT_EQ(pieces[0].piece_flags, 0);
+  EXPECT_TRUE(pieces[1].checksums);
+  EXPECT_EQ(joined, large);
+}
+
+TEST_F(NetworkAdapterTest, large_segments_are_cut_for_a_driver_that_does_not_coalesce) {
+  connect(nvsp::kVersion5);
+  EXPECT_FALSE(backend_->guest_takes_large);
+  EXPECT_TRUE(deliver(make_frame({.payload_bytes = 10000}), {.checksums_are_valid = true, .segment_bytes = 1448}));
+  const auto received = receive_all();
+  ASSERT_EQ(received.size(), 7U);
+  std::size_t bytes = 0;
+  for (const Received& frame : received) bytes += frame.frame.size() - 54;
+  EXPECT_EQ(bytes, 10000U);
+}
+
+}  // namespace
+}  // namespace bygone::devices::network
