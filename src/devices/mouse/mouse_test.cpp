@@ -76,5 +76,19 @@ TEST_F(MouseTest, nonsense_takes_the_channel) {
   EXPECT_TRUE(channel_->failure());
 }
 
+TEST_F(MouseTest, saved_state_keeps_the_driver_listening) {
+  negotiate(protocol::kVersion2_0);
+  channel_->send(piped(protocol::Header{3U, 0U}));
+  guest_.run();
+  ASSERT_TRUE(mouse_.is_ready());
+  const auto state = mouse_.save().value();
+  Mouse other;
+  EXPECT_FALSE(other.move({}));
+  ASSERT_TRUE(other.restore(state));
+  auto channel = guest_.open(other, {.is_restored = true});
+  EXPECT_TRUE(other.move({.x = 5}));
+  EXPECT_FALSE(other.restore(nlohmann::json{{"version", 2}}));
+}
+
 }  // namespace
 }  // namespace bygone::devices::mouse

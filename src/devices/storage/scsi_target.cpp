@@ -47,15 +47,19 @@ ScsiOutcome overrun() {
 }
 
 ScsiOutcome outcome_of(const Error& error, bool is_write) {
+  const auto failed = [&](std::uint8_t key, scsi::AdditionalSense additional) {
+    ScsiOutcome outcome = check_condition(key, additional);
+    outcome.host_failure = error.text();
+    return outcome;
+  };
   switch (error.code) {
     case ErrorCode::kOutOfRange: return check_condition(scsi::kSenseIllegalRequest, scsi::kLbaOutOfRange);
     case ErrorCode::kPermissionDenied: return check_condition(scsi::kSenseDataProtect, scsi::kWriteProtected);
-    case ErrorCode::kNoSpace: return check_condition(scsi::kSenseDataProtect, scsi::kSpaceAllocationFailed);
     case ErrorCode::kInvalidArgument: return check_condition(scsi::kSenseIllegalRequest, scsi::kInvalidFieldInCdb);
+    case ErrorCode::kNoSpace: return failed(scsi::kSenseDataProtect, scsi::kSpaceAllocationFailed);
     case ErrorCode::kIo:
-    case ErrorCode::kCorrupt:
-      return check_condition(scsi::kSenseMediumError, is_write ? scsi::kWriteError : scsi::kUnrecoveredReadError);
-    default: return check_condition(scsi::kSenseHardwareError, scsi::kInternalTargetFailure);
+    case ErrorCode::kCorrupt: return failed(scsi::kSenseMediumError, is_write ? scsi::kWriteError : scsi::kUnrecoveredReadError);
+    default: return failed(scsi::kSenseHardwareError, scsi::kInternalTargetFailure);
   }
 }
 

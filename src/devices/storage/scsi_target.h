@@ -55,6 +55,7 @@ struct ScsiOutcome {
   /// Bytes of the buffer that may have been written through host_ranges(), also when the command failed: nobody noticed yet.
   std::uint64_t written_in_place = 0;
   std::shared_ptr<void> keep = nullptr;   ///< released on the controller's loop, never on a block device's own thread
+  std::string host_failure = {};          ///< what went wrong on the host, for its people; empty: the guest's own mistake, or nothing
   bool overrun = false;                   ///< the command moves more than the guest's buffer holds; nothing was done
 };
 

@@ -453,6 +453,13 @@ void StorageController::process_completions() {
   if (!done.empty()) finish_detaches();
 }
 
+/// The guest gets sense data; this is for the people of the host.
+void StorageController::report_host_failure(const wire::StorageScsiRequest& srb, const std::string& what) {
+  ++host_failures_;
+  last_host_failure_ = fmt::format("LUN {}: {}", srb.lun, what);
+  if (host_complaints_.allow()) options_.log.error("{}, {}; the guest has been told that its command failed", options_.name, last_host_failure_);
+}
+
 /// Turns an outcome into the reply that the guest gets.
 void StorageController::finish(ChannelState& state, Request& request) {
   const ScsiOutcome& outcome = request.outcome;
@@ -473,6 +480,7 @@ void StorageController::finish(ChannelState& state, Request& request) {
     srb.srb_status = wire::kSrbSuccess;
   } else {
     ++failures_;
+    if (!outcome.host_failure.empty()) report_host_failure(srb, outcome.host_failure);
     srb.scsi_status = outcome.status;
     srb.srb_status = wire::kSrbError | wire::kSrbAutosenseValid;
     srb.sense_length = sizeof outcome.sense;
@@ -562,6 +570,8 @@ nlohmann::json StorageController::inspect() const {
                            {"in_flight", in_flight_},
                            {"commands", commands_.get()},
                            {"failures", failures_},
+                           {"host_failures", host_failures_},
+                           {"last_host_failure", last_host_failure_},
                            {"luns", nlohmann::json::object()}};
   for (const auto& [lun, entry] : luns_) {
     result["luns"][std::to_string(lun)] = entry.target->inspect();

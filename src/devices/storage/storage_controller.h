@@ -25,6 +25,7 @@
 #include "spec/vmbus/storage.h"
 #include "support/event_loop.h"
 #include "support/guid.h"
+#include "support/log.h"
 #include "support/relaxed_counter.h"
 #include "vmbus/device.h"
 
@@ -36,6 +37,7 @@ struct StorageOptions {
   std::string name = "scsi0";              ///< for people and saved state
   Guid instance;                           ///< stable over the machine's life; which controller this is to the guest
   std::uint16_t maximum_subchannels = 0;   ///< besides the primary; a processor each is what guests use
+  Log log = {};                            ///< hears of images that fail
 };
 
 class StorageController final : public vmbus::Device {
@@ -90,6 +92,7 @@ class StorageController final : public vmbus::Device {
   void process_completions();
   [[nodiscard]] Result<void> send_replies(ChannelState& state);
   void finish(ChannelState& state, Request& request);
+  void report_host_failure(const spec::vmbus::StorageScsiRequest& srb, const std::string& what);
   void tell_bus_changed();
   void finish_detaches();
   [[nodiscard]] ChannelState* find(const vmbus::Channel& channel);
@@ -118,6 +121,9 @@ class StorageController final : public vmbus::Device {
   bool bus_changed_ = false;  ///< the guest has not been told yet: no room, or not ready
   RelaxedCounter commands_;
   std::uint64_t failures_ = 0;
+  std::uint64_t host_failures_ = 0;
+  std::string last_host_failure_;
+  RateLimit host_complaints_;
 
   std::mutex mutex_;
   std::condition_variable completed_;

@@ -1,5 +1,6 @@
 #include "devices/storage/storage_controller.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -286,6 +287,36 @@ TEST_F(StorageTest, host_errors_become_medium_errors) {
   disk_->fail_range(0, 512);
   expect_sense(execute(cdb10(Opcode::kRead10, 0, 1), 512), scsi::kSenseMediumError, scsi::kUnrecoveredReadError);
   expect_sense(execute(cdb10(Opcode::kWrite10, 0, 1), 512), scsi::kSenseMediumError, scsi::kWriteError);
+  EXPECT_EQ(controller_.inspect()["host_failures"], 2) << "the host's people hear of it";
+  EXPECT_THAT(controller_.inspect()["last_host_failure"].get<std::string>(), testing::StartsWith("LUN 0: "));
+  expect_sense(execute(cdb10(Opcode::kRead10, 0xFFFF'FFF0, 1), 512), scsi::kSenseIllegalRequest, scsi::kLbaOutOfRange);
+  EXPECT_EQ(controller_.inspect()["host_failures"], 2) << "a guest's mistake is none of the host's";
+}
+
+/// A disk whose file system has no room left, or whose image has gone.
+class FailingDevice final : public disk::BlockDevice {
+ public:
+  explicit FailingDevice(ErrorCode code) : code_(code) {}
+  [[nodiscard]] disk::BlockDeviceInfo info() const override {
+    disk::BlockDeviceInfo info;
+    info.size_bytes = 1 << 20;
+    info.optimal_unmap_bytes = 4096;
+    return info;
+  }
+  void submit(disk::BlockRequest request) override { request.done(fail(code_, "it is gone")); }
+
+ private:
+  ErrorCode code_;
+};
+
+TEST_F(StorageTest, a_full_host_and_a_lost_image_are_told_apart) {
+  controller_.attach_disk(0, std::make_shared<FailingDevice>(ErrorCode::kNoSpace));
+  controller_.attach_disk(1, std::make_shared<FailingDevice>(ErrorCode::kInternal));
+  connect();
+  expect_sense(execute(cdb10(Opcode::kWrite10, 0, 1), 512), scsi::kSenseDataProtect, scsi::kSpaceAllocationFailed);
+  expect_sense(execute(cdb10(Opcode::kSynchronizeCache10, 0, 0)), scsi::kSenseDataProtect, scsi::kSpaceAllocationFailed);
+  expect_sense(execute(cdb10(Opcode::kWrite10, 0, 1), 512, 1), scsi::kSenseHardwareError, scsi::kInternalTargetFailure);
+  EXPECT_EQ(controller_.inspect()["host_failures"], 3);
 }
 
 TEST_F(StorageTest, read_only_disk_says_so_and_refuses_writes) {
@@ -340,6 +371,41 @@ TEST_F(StorageTest, capacity_is_told_in_both_forms) {
   EXPECT_EQ(sixteen.last_block, 16383U);
   EXPECT_EQ(sixteen.physical_exponent, 3);
   EXPECT_EQ(sixteen.provisioning, 0xC000);
+}
+
+TEST_F(StorageTest, report_luns_lists_what_is_attached) {
+  controller_.attach_disk(0, disk_);
+  controller_.attach_disk(7, disk_);
+  controller_.attach_dvd(63, nullptr);
+  connect();
+  const auto listed = [&](std::uint8_t lun) {
+    EXPECT_TRUE(execute({0xA0, 0, 0, 0, 0, 0, 0, 0, 1, 0}, 256, lun).is_good());
+    const auto bytes = data(32);
+    EXPECT_EQ(bytes[3], std::byte{24}) << "the list's length";
+    return std::array{bytes[9], bytes[17], bytes[25]};
+  };
+  const std::array expected = {std::byte{0}, std::byte{7}, std::byte{63}};
+  EXPECT_EQ(listed(0), expected);
+  EXPECT_EQ(listed(5), expected) << "asked of a LUN that is not there";
+  EXPECT_EQ(execute({0xA0, 0, 0, 0, 0, 0, 0, 0, 0, 16}, 256).srb.data_transfer_length, 16U) << "the allocation length";
+}
+
+TEST_F(StorageTest, mode_pages_tell_of_the_write_cache) {
+  controller_.attach_disk(0, disk_);
+  connect();
+  ASSERT_TRUE(execute({0x1A, 0, 0x08, 0, 192}, 192).is_good());
+  auto bytes = data(24);
+  EXPECT_EQ(bytes[0], std::byte{23}) << "length";
+  EXPECT_EQ(bytes[2], std::byte{0x10}) << "DPO and FUA; not write-protected";
+  EXPECT_EQ(bytes[4], std::byte{0x08});
+  EXPECT_EQ(bytes[6], std::byte{0x04}) << "WCE";
+  ASSERT_TRUE(execute({0x1A, 0, 0x48, 0, 192}, 192).is_good());
+  EXPECT_EQ(data(24)[6], std::byte{0}) << "nothing can be changed";
+  ASSERT_TRUE(execute({0x5A, 0, 0x3F, 0, 0, 0, 0, 0, 192}, 192).is_good());
+  bytes = data(54);
+  EXPECT_EQ(bytes[1], std::byte{6 + 20 + 12 + 12}) << "all pages behind the long header";
+  expect_sense(execute({0x1A, 0, 0x2A, 0, 192}, 192), scsi::kSenseIllegalRequest, scsi::kInvalidFieldInCdb);
+  expect_sense(execute({0x1A, 0, 0xC8, 0, 192}, 192), scsi::kSenseIllegalRequest, {0x39, 0x00});
 }
 
 TEST_F(StorageTest, unmap_and_write_same_zero_what_they_name) {
