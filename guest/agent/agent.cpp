@@ -15,6 +15,7 @@
 #include <iterator>
 #include <utility>
 
+#include "screen_size.h"
 #include "version.h"
 
 namespace bygone::agent {
@@ -125,6 +126,13 @@ struct Agent::Handler {
       agent.run_shell(restart ? agent.options_.restart : agent.options_.power_off);
     });
     return spec::agent::DoneReply{};
+  }
+
+  ReplyBody operator()(const spec::agent::SetScreenRequest& request) {
+    const auto set = set_screen_size(agent.options_.display, request.width, request.height);
+    if (set) return spec::agent::DoneReply{};
+    if (set.error().code == ErrorCode::kNotFound) return ErrorReply{ReplyError::kNoDisplay, set.error().text()};
+    return failed(set.error());
   }
 
  private:

@@ -112,6 +112,11 @@ Result<void> AgentClient::shut_down(bool restart) {
   return {};
 }
 
+Result<void> AgentClient::set_screen(std::uint32_t width, std::uint32_t height) {
+  BYGONE_CHECK(ask<spec::agent::DoneReply>(spec::agent::SetScreenRequest{width, height}));
+  return {};
+}
+
 Result<void> AgentClient::watch() {
   BYGONE_CHECK(ask<spec::agent::DoneReply>(spec::agent::WatchRequest{}));
   return {};

@@ -36,6 +36,9 @@ class AgentClient {
   [[nodiscard]] Result<std::vector<spec::agent::Window>> list_windows();
   [[nodiscard]] Result<void> log_off();
   [[nodiscard]] Result<void> shut_down(bool restart);
+  /// The session's screen becomes this large. Errors besides the connection's: the agent has no display, does not know the request,
+  /// or its driver has no such mode.
+  [[nodiscard]] Result<void> set_screen(std::uint32_t width, std::uint32_t height);
 
   /// From now on next_event() has something to tell.
   [[nodiscard]] Result<void> watch();

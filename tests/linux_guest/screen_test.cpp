@@ -38,7 +38,7 @@ void expect_drawing_is_seen(LinuxGuest& guest, const std::string& driver) {
 TEST(ScreenOnLinux, hyperv_drm_draws_on_our_screen_in_the_preferred_resolution) {
   LinuxGuest guest({.flavour = "full", .memory_megabytes = 384});
   ASSERT_TRUE(guest.is_up());
-  guest.machine().with_human_devices([](HumanDevices devices) { devices.video.prefer({1280, 720}); });
+  guest.machine().with_human_devices([](HumanDevices devices) { EXPECT_TRUE(devices.video.prefer({1280, 720})); });
   expect_drawing_is_seen(guest, "hyperv_drm");
   const auto picture = guest.machine().picture();
   ASSERT_TRUE(picture);

@@ -15,8 +15,9 @@ using protocol::MessageType;
 namespace {
 
 constexpr std::uint32_t kMaximumSide = 16384;
-constexpr std::array<Resolution, 12> kResolutions = {{{640, 480}, {800, 600}, {1024, 768}, {1152, 864}, {1280, 720}, {1280, 800},
-                                                      {1280, 1024}, {1440, 900}, {1600, 900}, {1600, 1200}, {1680, 1050}, {1920, 1080}}};
+constexpr auto kResolutions = std::to_array<Resolution>(
+    {{640, 480},   {800, 600},   {1024, 768},  {1152, 864},  {1280, 720},  {1280, 800},  {1280, 1024}, {1440, 900},  {1600, 900},  {1600, 1200}, {1680, 1050},
+     {1920, 1080}, {1920, 1200}, {2048, 1152}, {2560, 1080}, {2560, 1440}, {2560, 1600}, {3440, 1440}, {3840, 2160}, {5120, 2880}, {7680, 4320}});
 
 template <typename T>
 Result<T> parse(std::span<const std::byte> message, const char* what) {
@@ -52,6 +53,17 @@ Video::Video(memory::GuestMemory& memory, VideoOptions options)
 ScreenMode Video::mode() const {
   const std::lock_guard lock(mutex_);
   return mode_;
+}
+
+Result<void> Video::prefer(Resolution resolution) {
+  if (resolution.width == 0 || resolution.height == 0 || !fits(resolution, options_.vram_megabytes)) {
+    return std::unexpected(Error{ErrorCode::kOutOfRange,
+                                 fmt::format("a screen of {}x{} does not fit {} MiB of video memory", resolution.width, resolution.height,
+                                             options_.vram_megabytes),
+                                 "Give the machine more of it: video.memory in its definition"});
+  }
+  options_.preferred = resolution;
+  return {};
 }
 
 Result<Picture> Video::capture() const {
@@ -126,7 +138,7 @@ Result<void> Video::on_vram_location(std::span<const std::byte> message) {
   BYGONE_ASSIGN(const auto location, parse<protocol::VramLocation>(message, "VRAM location"));
   if (location.is_address_specified != 0) {
     if (memory_.host_span({location.address}, memory::kPageSize).empty()) {
-      return fail(ErrorCode::kOutOfRange, "the guest put its framebuffer at {:#x}, where no memory is", location.address.value());
+      return fail(ErrorCode::kOutOfRange, "the guest put its framebuffer at {:#x}, where no video memory is", location.address.value());
     }
     vram_address_ = location.address.value();
   }
@@ -219,7 +231,9 @@ Result<void> Video::on_dirt(std::span<const std::byte> message) {
 
 Result<void> Video::on_resolution_request(std::span<const std::byte> message) {
   BYGONE_ASSIGN(const auto request, parse<protocol::ResolutionRequest>(message, "resolution request"));
-  std::vector<Resolution> all(kResolutions.begin(), kResolutions.end());
+  // The largest of the list is for Linux the largest that it will ever switch to.
+  std::vector<Resolution> all;
+  std::ranges::copy_if(kResolutions, std::back_inserter(all), [&](Resolution one) { return fits(one, options_.vram_megabytes); });
   auto preferred = std::ranges::find(all, options_.preferred);
   if (preferred == all.end()) preferred = all.insert(all.begin(), options_.preferred);
   std::iter_swap(all.begin(), preferred);  // a short list still holds it

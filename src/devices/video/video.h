@@ -59,10 +59,17 @@ struct Resolution {
   friend bool operator==(const Resolution&, const Resolution&) = default;
 };
 
+inline constexpr std::uint16_t kUsualVramMegabytes = 64;  ///< up to 5120x2880
+
 struct VideoOptions {
-  std::uint16_t vram_megabytes = 8;
+  std::uint16_t vram_megabytes = kUsualVramMegabytes;  ///< what the guest is told to set aside: no mode is larger
   Resolution preferred = {1024, 768};
 };
+
+/// Whether a picture of 32 bits a pixel has room in so much video memory.
+[[nodiscard]] constexpr bool fits(Resolution resolution, std::uint16_t vram_megabytes) {
+  return std::uint64_t{resolution.width} * resolution.height * 4 <= std::uint64_t{vram_megabytes} << 20;
+}
 
 class Video final : public vmbus::PacketDevice {
  public:
@@ -73,8 +80,9 @@ class Video final : public vmbus::PacketDevice {
   [[nodiscard]] ScreenMode mode() const;
   /// Errors: kNotFound before the guest has set a mode; kOutOfRange when its framebuffer is not memory.
   [[nodiscard]] Result<Picture> capture() const;
-  /// What a guest that asks for resolutions is told to prefer. On the device's loop.
-  void prefer(Resolution resolution) { options_.preferred = resolution; }
+  /// What a guest that asks for resolutions is told to prefer. On the device's loop. Errors: kOutOfRange (no side may be zero, and
+  /// the picture must fit the video memory).
+  [[nodiscard]] Result<void> prefer(Resolution resolution);
 
   void reset() override;
   [[nodiscard]] Result<nlohmann::json> save() override;

@@ -119,7 +119,7 @@ TEST_F(VideoTest, dirt_with_too_few_rectangles_takes_the_channel) {
 
 TEST_F(VideoTest, resolutions_begin_with_the_preferred_one_and_keep_the_guests_bound) {
   ASSERT_NE(negotiate(protocol::kVersion3_5), 0);
-  video_.prefer({1366, 768});
+  ASSERT_TRUE(video_.prefer({1366, 768}));
   send(MessageType::kResolutionRequest, protocol::ResolutionRequest{{}, 4});
   struct Response {
     protocol::ResolutionResponse head;
@@ -128,6 +128,48 @@ TEST_F(VideoTest, resolutions_begin_with_the_preferred_one_and_keep_the_guests_b
   const auto response = reply<Response>();
   EXPECT_EQ(response.head.count, 4);
   EXPECT_EQ(response.list[response.head.default_index].width, 1366);
+}
+
+TEST_F(VideoTest, odd_widths_are_modes_like_others) {
+  ASSERT_NE(negotiate(protocol::kVersion3_5), 0);
+  set_mode(61, 47, 61 * 4);
+  ASSERT_TRUE(guest_.memory().write_object<std::uint32_t>({kVram + 46 * 61 * 4 + 60 * 4}, 0x00123456));
+  EXPECT_EQ(video_.capture().value().pixels.back(), 0x00123456U);
+}
+
+TEST_F(VideoTest, the_largest_resolution_is_what_the_video_memory_holds) {
+  struct Response {
+    protocol::ResolutionResponse head;
+    protocol::Resolution list[64];
+  };
+  const auto widest = [](std::uint16_t megabytes) {
+    FakeGuest guest;
+    Video video(guest.memory(), {.vram_megabytes = megabytes});
+    const auto channel = guest.open(video);
+    const protocol::VersionRequest version{{1U, 12U}, protocol::kVersion3_5};
+    channel->send(piped(bytes_of(version)));
+    EXPECT_TRUE(channel->receive());
+    const protocol::ResolutionRequest request{{13U, 9U}, 64};
+    channel->send(piped(bytes_of(request)));
+    const auto packet = channel->receive();
+    EXPECT_TRUE(packet);
+    Piped<Response> response{};
+    std::memcpy(static_cast<void*>(&response), packet->payload().data(), std::min(sizeof response, packet->payload().size()));
+    std::uint32_t width = 0;
+    for (int i = 0; i < response.message.head.count; ++i) width = std::max<std::uint32_t>(width, response.message.list[i].width);
+    return width;
+  };
+  EXPECT_EQ(widest(8), 1920U);
+  EXPECT_EQ(widest(64), 5120U);
+  EXPECT_EQ(widest(128), 7680U);
+}
+
+TEST_F(VideoTest, resolutions_beyond_the_video_memory_are_not_preferred) {
+  Video small(guest_.memory(), {.vram_megabytes = 8});
+  EXPECT_TRUE(small.prefer({1920, 1080}));
+  EXPECT_EQ(small.prefer({1920, 1200}).error().code, ErrorCode::kOutOfRange);
+  EXPECT_EQ(small.prefer({0, 600}).error().code, ErrorCode::kOutOfRange);
+  EXPECT_TRUE(video_.prefer({1367, 769}));
 }
 
 TEST_F(VideoTest, pointer_shape_is_put_together_from_its_parts) {

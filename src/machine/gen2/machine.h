@@ -80,6 +80,7 @@ struct MachineOptions {
   std::uint32_t processors = 1;
   std::uint64_t memory_bytes = 1ULL << 30;
   bool use_huge_pages = false;  ///< if the host has any; a warning where not
+  std::uint16_t vram_megabytes = devices::video::kUsualVramMegabytes;  ///< at most kMaximumVramMegabytes
   GuestProfile profile = GuestProfile::kLinux;
   /// Other enlightenments than the profile's, as hyperv::FeatureSet::parse() reads them: "-tlb-flush,+tsc-invariant", "none,+reset".
   std::string enlightenments;

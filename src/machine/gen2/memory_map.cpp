@@ -18,4 +18,14 @@ Result<MemoryLayout> lay_out_memory(std::uint64_t bytes) {
   return layout;
 }
 
+std::vector<AddressRange> framebuffer_memory(const MemoryLayout& layout, std::uint16_t vram_megabytes) {
+  constexpr std::uint64_t kAlignment = 2ULL << 20;
+  std::vector<AddressRange> ranges = {kLowMmioWindow};
+  if (vram_megabytes > kMaximumLowVramMegabytes) {
+    const std::uint64_t bytes = std::uint64_t{vram_megabytes} << 20;
+    ranges.push_back({layout.high_mmio.base, (bytes + kAlignment - 1) / kAlignment * kAlignment});
+  }
+  return ranges;
+}
+
 }  // namespace bygone::machine::gen2

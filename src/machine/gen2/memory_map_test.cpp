@@ -28,5 +28,17 @@ TEST(MemoryMap, nonsense_sizes_are_refused) {
   }
 }
 
+TEST(MemoryMap, framebuffers_have_memory_wherever_linux_puts_them) {
+  const auto layout = lay_out_memory(5ULL << 30).value();
+  const auto usual = framebuffer_memory(layout, 64);
+  ASSERT_EQ(usual.size(), 1U);
+  EXPECT_GE(usual[0].size, kFramebufferSize + (64ULL << 20)) << "beside the firmware's";
+  const auto large = framebuffer_memory(layout, 127);  // 7680x4320
+  ASSERT_EQ(large.size(), 2U);
+  EXPECT_EQ(large[1].base, layout.high_mmio.base);
+  EXPECT_GE(large[1].size, 7680ULL * 4320 * 4);
+  EXPECT_EQ(large[1].size % (2ULL << 20), 0U);
+}
+
 }  // namespace
 }  // namespace bygone::machine::gen2

@@ -62,8 +62,12 @@ Result<void> Machine::Parts::create_memory() {
                 "/sys/kernel/mm/transparent_hugepage/shmem_enabled",
                 options.memory_bytes >> 21);
   }
+  if (options.vram_megabytes == 0 || options.vram_megabytes > kMaximumVramMegabytes) {
+    return fail(ErrorCode::kInvalidArgument, "{} MiB of video memory; a machine has 1 to {}", options.vram_megabytes, kMaximumVramMegabytes);
+  }
   // The window where guests put their framebuffer is backed throughout: wherever in it they put one, it is memory.
-  return memory.add_ram({kLowMmioWindow.base}, kLowMmioWindow.size);
+  for (const AddressRange& range : framebuffer_memory(layout, options.vram_megabytes)) BYGONE_CHECK(memory.add_ram({range.base}, range.size));
+  return {};
 }
 
 cpu::FacilitySet Machine::Parts::facilities() const { return (options.facilities & options.engine->facilities()).consistent(); }
@@ -133,7 +137,7 @@ Result<void> Machine::Parts::create_hypervisor() {
 }
 
 Result<void> Machine::Parts::create_bus_devices() {
-  video = std::make_unique<devices::video::Video>(memory, devices::video::VideoOptions{});
+  video = std::make_unique<devices::video::Video>(memory, devices::video::VideoOptions{.vram_megabytes = options.vram_megabytes});
   keyboard = std::make_unique<devices::keyboard::Keyboard>();
   mouse = std::make_unique<devices::mouse::Mouse>();
   shutdown = std::make_unique<devices::integration::ShutdownService>(*loop);
@@ -143,8 +147,10 @@ Result<void> Machine::Parts::create_bus_devices() {
                                                            [this] { return hypervisor->reference_time(); }});
   key_values = std::make_unique<devices::integration::KeyValueService>(*loop, options.host_facts);
   BYGONE_ASSIGN(storage_loop, EventLoop::create());
+  // A channel for each processor, up to as many as guests make use of.
+  const auto subchannels = static_cast<std::uint16_t>(std::min(options.processors, kMaximumStorageChannels) - 1);
   storage = std::make_unique<devices::storage::StorageController>(
-      devices::storage::StorageOptions{.name = "scsi0", .instance = kScsiInstance}, *storage_loop);
+      devices::storage::StorageOptions{.name = "scsi0", .instance = kScsiInstance, .maximum_subchannels = subchannels, .log = log.part("scsi0")}, *storage_loop);
   if (options.disks.size() > devices::storage::kMaximumLuns) {
     return fail(ErrorCode::kInvalidArgument, "{} disks are too many; a machine takes {}", options.disks.size(),
                 devices::storage::kMaximumLuns);

@@ -1,9 +1,6 @@
 // What a hand does at a running machine: `bygone type`, `bygone click`, and the plain requests pause, resume, reset, save.
 #include <fcntl.h>
 
-#include <chrono>
-#include <thread>
-
 #include "programs/bygone/commands.h"
 #include "programs/bygone/machine_argument.h"
 #include "service/control/key_codes.h"
@@ -48,16 +45,11 @@ Result<void> insert(const DriveArguments& arguments) {
 }
 
 Result<void> type(const TypeArguments& arguments) {
-  // A guest's keyboard buffer is small, and nothing tells when it has read it: text goes in pieces.
-  constexpr std::size_t kPiece = 32;
-  constexpr std::chrono::milliseconds kPause(20);
+  constexpr std::size_t kPiece = 256;  // takes the machine, which strikes at a guest's pace, a second or two
   const std::string text = arguments.text + (arguments.ends_with_enter ? "\n" : "");
   BYGONE_CHECK(control::keys_for_text(text));  // all of it or nothing
   BYGONE_ASSIGN(const auto client, connect_to(arguments.name));
-  for (std::size_t at = 0; at < text.size(); at += kPiece) {
-    if (at != 0) std::this_thread::sleep_for(kPause);
-    BYGONE_CHECK(client->ask(request::Type{text.substr(at, kPiece)}));
-  }
+  for (std::size_t at = 0; at < text.size(); at += kPiece) BYGONE_CHECK(client->ask(request::Type{text.substr(at, kPiece)}));
   for (const std::string& combination : arguments.combinations) {
     BYGONE_ASSIGN(auto keys, control::keys_for_combination(combination));
     BYGONE_CHECK(client->ask(request::Keys{std::move(keys)}));

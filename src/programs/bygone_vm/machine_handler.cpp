@@ -3,6 +3,8 @@
 #include "disk/host_file.h"
 #include "disk/open.h"
 #include "service/control/key_codes.h"
+#include "service/control/runtime_directory.h"
+#include "spec/agent/protocol.h"
 
 namespace bygone::programs::vm {
 
@@ -30,7 +32,11 @@ Result<std::shared_ptr<disk::BlockDevice>> open_dvd(const std::string& name, int
 MachineHandler::MachineHandler(EventLoop& loop, machine::gen2::Machine& machine, ScreenFeed& feed, ConsoleHub& console,
                                library::Definition definition, std::string engine, std::filesystem::path saved_state, Log log)
     : loop_(loop), machine_(machine), feed_(feed), console_(console), definition_(std::move(definition)), engine_(std::move(engine)),
-      saved_state_(std::move(saved_state)), log_(std::move(log)) {}
+      saved_state_(std::move(saved_state)), typist_(std::make_shared<Typist>(loop, machine)), log_(std::move(log)) {
+  if (!definition_.has_sockets) return;
+  const auto agent = control::guest_sockets(definition_.name) / fmt::format("guest-{}", spec::agent::kVsockPort);
+  follower_ = std::make_shared<ScreenFollower>(agent, log_);
+}
 
 MachineHandler::~MachineHandler() {
   if (saver_.joinable()) saver_.join();
@@ -147,19 +153,6 @@ void MachineHandler::on_devices(std::move_only_function<Result<void>(machine::ge
   });
 }
 
-void MachineHandler::strike(std::vector<control::Key> keys, Reply reply) {
-  on_devices(
-      [keys = std::move(keys)](machine::gen2::HumanDevices devices) -> Result<void> {
-        for (const control::Key& key : keys) {
-          if (!devices.keyboard.strike({key.code, key.is_release, key.is_e0, key.is_e1})) {
-            return std::unexpected(Error{ErrorCode::kBusy, "the guest does not take keys now", "Wait until its keyboard driver has started"});
-          }
-        }
-        return {};
-      },
-      std::move(reply));
-}
-
 void MachineHandler::point(std::vector<PointerState> states, Reply reply) {
   on_devices(
       [states = std::move(states)](machine::gen2::HumanDevices devices) -> Result<void> {
@@ -176,10 +169,10 @@ void MachineHandler::point(std::vector<PointerState> states, Reply reply) {
 void MachineHandler::answer(const request::Type& asked, Files, Reply reply) {
   auto keys = control::keys_for_text(asked.text);
   if (!keys) return reply.refuse(keys.error());
-  strike(std::move(*keys), std::move(reply));
+  typist_->type(std::move(*keys), std::move(reply));
 }
 
-void MachineHandler::answer(const request::Keys& asked, Files, Reply reply) { strike(asked.keys, std::move(reply)); }
+void MachineHandler::answer(const request::Keys& asked, Files, Reply reply) { typist_->type(asked.keys, std::move(reply)); }
 
 void MachineHandler::answer(const request::Pointer& asked, Files, Reply reply) {
   point({{asked.x, asked.y, asked.buttons, asked.wheel, asked.pan}}, std::move(reply));
@@ -206,8 +199,9 @@ void MachineHandler::answer(const request::Click& asked, Files, Reply reply) {
 
 void MachineHandler::answer(const request::Resize& asked, Files, Reply reply) {
   on_devices(
-      [asked](machine::gen2::HumanDevices devices) -> Result<void> {
-        devices.video.prefer({asked.width, asked.height});
+      [follower = follower_, asked](machine::gen2::HumanDevices devices) -> Result<void> {
+        BYGONE_CHECK(devices.video.prefer({asked.width, asked.height}));
+        if (follower) follower->ask({asked.width, asked.height});
         return {};
       },
       std::move(reply));

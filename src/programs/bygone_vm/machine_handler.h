@@ -10,6 +10,8 @@
 #include "machine/gen2/machine.h"
 #include "programs/bygone_vm/console_hub.h"
 #include "programs/bygone_vm/screen_feed.h"
+#include "programs/bygone_vm/screen_follower.h"
+#include "programs/bygone_vm/typist.h"
 #include "service/control/server.h"
 
 namespace bygone::programs::vm {
@@ -54,7 +56,6 @@ class MachineHandler final : public service::control::Handler {
 
   void on_saved(Result<void> outcome, service::control::State before, Reply reply);
   void set_state(service::control::State state);
-  void strike(std::vector<service::control::Key> keys, Reply reply);
   void point(std::vector<devices::mouse::PointerState> states, Reply reply);
   /// Runs `work` on the devices' loop and gives what it returns to `reply` here.
   void on_devices(std::move_only_function<Result<void>(machine::gen2::HumanDevices)> work, Reply reply);
@@ -67,6 +68,8 @@ class MachineHandler final : public service::control::Handler {
   const library::Definition definition_;
   const std::string engine_;
   const std::filesystem::path saved_state_;
+  std::shared_ptr<ScreenFollower> follower_;  ///< null: there are no sockets to reach an agent by
+  const std::shared_ptr<Typist> typist_;
   bool is_saved_ = false;
   std::thread saver_;
   Log log_;

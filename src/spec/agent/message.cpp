@@ -136,6 +136,11 @@ struct RequestWriter {
     name("shutdown");
     to.flag("restart", request.restart);
   }
+  void operator()(const SetScreenRequest& request) {
+    name("set-screen");
+    to.number("width", request.width);
+    to.number("height", request.height);
+  }
 };
 
 struct ReplyWriter {
@@ -354,6 +359,12 @@ void MapReader::read(MapReader& from, Window& window) {
   if (kind == "watch") return WatchRequest{};
   if (kind == "log-off") return LogOffRequest{};
   if (kind == "shutdown") return ShutdownRequest{from.flag("restart")};
+  if (kind == "set-screen") {
+    SetScreenRequest request;
+    request.width = from.number("width");
+    request.height = from.number("height");
+    return request;
+  }
   return std::nullopt;
 }
 

@@ -38,7 +38,7 @@ INSTANTIATE_TEST_SUITE_P(every_request, RequestRoundTrip,
                          testing::Values(HelloRequest{7}, ListProgramsRequest{}, ProgramIconRequest{"a.desktop", 32},
                                          StartProgramRequest{"a.desktop", {}},
                                          StartProgramRequest{"", {"wine", "C:\\Program Files\\x.exe", "ä ö"}},
-                                         ListWindowsRequest{}, WatchRequest{}, LogOffRequest{}, ShutdownRequest{true}));
+                                         ListWindowsRequest{}, WatchRequest{}, LogOffRequest{}, ShutdownRequest{true}, SetScreenRequest{1367, 769}));
 
 class ReplyRoundTrip : public testing::TestWithParam<ReplyBody> {};
 TEST_P(ReplyRoundTrip, decode_returns_what_was_encoded) {

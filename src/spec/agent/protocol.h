@@ -87,8 +87,13 @@ struct ShutdownRequest {
   bool restart = false;
   bool operator==(const ShutdownRequest&) const = default;
 };
+/// The session's screen is to have this size, of any width.
+struct SetScreenRequest {
+  std::uint32_t width = 0, height = 0;  ///< pixels
+  bool operator==(const SetScreenRequest&) const = default;
+};
 using RequestBody = std::variant<HelloRequest, ListProgramsRequest, ProgramIconRequest, StartProgramRequest, ListWindowsRequest,
-                                 WatchRequest, LogOffRequest, ShutdownRequest>;
+                                 WatchRequest, LogOffRequest, ShutdownRequest, SetScreenRequest>;
 struct Request {
   std::uint32_t id = 0;
   RequestBody body;
