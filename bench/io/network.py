@@ -33,9 +33,9 @@ mount -t proc none /proc; mount -t sysfs none /sys; mount -t devtmpfs none /dev
 for module in virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci failover net_failover virtio_net hv_vmbus hv_netvsc; do
   [ -e /modules/$module.ko ] && insmod /modules/$module.ko 2> /dev/null
 done
-for i in $(seq 100); do [ -d /sys/class/net/eth0 ] && break; sleep 0.1; done
+for i in $(seq 1000); do [ -d /sys/class/net/eth0 ] && break; sleep 0.1; done
 ip link set eth0 up
-udhcpc -i eth0 -t 20 -n -q -s /udhcpc || { ip link; dmesg | tail -n 20; poweroff -f; }
+udhcpc -i eth0 -t 100 -n -q -s /udhcpc || { ip -s link; cat /sys/class/net/eth0/device/channels/*/*; cat /proc/interrupts; dmesg | tail -n 20; poweroff -f; }
 count() {
   if [ -d /sys/bus/vmbus ]; then cat /sys/class/net/eth0/device/channels/*/interrupts; else
     awk '/virtio0-input/ { print $2 }' /proc/interrupts; fi

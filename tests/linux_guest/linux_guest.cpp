@@ -27,6 +27,11 @@ std::filesystem::path make_folder() {
   return ::mkdtemp(name.data());
 }
 
+std::string from_environment(const char* name, const char* usual) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? value : usual;
+}
+
 std::size_t count_of(std::string_view text, std::string_view part) {
   std::size_t count = 0;
   for (std::size_t at = text.find(part); at != std::string_view::npos; at = text.find(part, at + 1)) ++count;
@@ -75,7 +80,7 @@ void make_disk(const std::filesystem::path& path, std::uint64_t bytes) {
     std::filesystem::resize_file(path, bytes);
     return;
   }
-  const std::string command = fmt::format("{} disk create {} {} > /dev/null", BYGONE_PROGRAM, path.string(), bytes);
+  const std::string command = fmt::format("{} disk create {} {} > /dev/null", from_environment("BYGONE_PROGRAM", BYGONE_PROGRAM), path.string(), bytes);
   ASSERT_EQ(std::system(command.c_str()), 0) << command;
 }
 
@@ -95,10 +100,10 @@ LinuxGuest::~LinuxGuest() {
 
 void LinuxGuest::start_machine(const LinuxGuestOptions& options) {
   const Log log = Log::to_standard_error(LogLevel::kWarning);
-  auto engine = machine::choose_engine(BYGONE_TEST_ENGINE, log);
+  auto engine = machine::choose_engine(from_environment("BYGONE_TEST_ENGINE", "auto"), log);
   ASSERT_TRUE(engine) << engine.error().text();
   engine_ = std::move(*engine);
-  const std::filesystem::path made = std::filesystem::path(BYGONE_LINUX_GUEST) / options.flavour;
+  const std::filesystem::path made = std::filesystem::path(from_environment("BYGONE_LINUX_GUEST", BYGONE_LINUX_GUEST)) / options.flavour;
   std::string command_line = "console=ttyS0 quiet panic=-1 " + options.append;
   if (!options.modules.empty()) {
     command_line += " bygone.modules=";
@@ -112,6 +117,7 @@ void LinuxGuest::start_machine(const LinuxGuestOptions& options) {
   machine.com1 = {gen2::SerialOptions::Kind::kFile, (folder_ / "console").string(), -1, -1};
   machine.sockets = {folder_ / "sockets", options.ports};
   machine.host_facts = {{"HostName", "castle"}, {"VirtualMachineName", "test guest"}};
+  if (options.network) machine.networks.emplace_back().backend = *options.network;
   machine.log = log;
   for (const auto& path : options.disks) {
     auto disk = disk::open_disk(path.string(), {});

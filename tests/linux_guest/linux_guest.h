@@ -4,12 +4,15 @@
 //   EXPECT_EQ(guest.run("uname -m"), "x86_64\n");
 //   guest.machine()…
 //
+// Both may come from the environment, for runs elsewhere: BYGONE_TEST_ENGINE (auto, kvm, software) and BYGONE_LINUX_GUEST (the folder
+// that make_guest.py makes).
 // Threading: one thread.
 #pragma once
 
 #include <chrono>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +29,7 @@ struct LinuxGuestOptions {
   std::uint32_t processors = 1;
   std::vector<std::uint32_t> ports = {};  ///< of the guest's, to get sockets of their own
   std::string append = {};                ///< to the kernel's command line
+  std::optional<network::NatOptions> network = {};
 };
 
 class LinuxGuest {

@@ -23,7 +23,7 @@ from run_nested import Archive, Failure, libraries, run  # noqa: E402
 KERNELS = {"cloud": "linux-image-cloud-amd64", "full": "linux-image-amd64"}
 PACKAGES = ["hyperv-daemons"]
 # What the guests may load, with everything that these need. A kernel that lacks one goes without.
-MODULES = """hv_vmbus hv_utils hv_balloon hv_sock hv_storvsc hv_netvsc hyperv-keyboard hid-hyperv hyperv_drm hyperv_fb
+MODULES = """hv_vmbus hv_utils hv_balloon hv_sock hv_storvsc hv_netvsc ipv6 hyperv-keyboard hid-hyperv hyperv_drm hyperv_fb
     evdev sd_mod sr_mod ext4 scsi_transport_fc vsock hid-generic psmouse""".split()
 HOST_PROGRAMS = ["socat", "mkfs.ext4", "kmod"]
 DEBIAN_PROGRAMS = ["usr/sbin/hv_kvp_daemon"]

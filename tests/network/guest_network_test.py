@@ -33,9 +33,9 @@ export PATH=/bin
 /bin/busybox --install -s /bin
 mount -t proc none /proc; mount -t sysfs none /sys; mount -t devtmpfs none /dev
 insmod /modules/hv_vmbus.ko; insmod /modules/hv_netvsc.ko
-for i in $(seq 100); do [ -d /sys/class/net/eth0 ] && break; sleep 0.1; done
+for i in $(seq 1000); do [ -d /sys/class/net/eth0 ] && break; sleep 0.1; done
 ip link set lo up; ip link set eth0 up
-udhcpc -i eth0 -n -q -s /udhcpc
+udhcpc -i eth0 -t 100 -n -q -s /udhcpc
 echo "result: address $(ip -4 -o addr show eth0 | sed 's/.*inet \\([0-9.]*\\).*/\\1/') mac $(cat /sys/class/net/eth0/address)"
 ping -q -c 3 10.0.2.2 | grep -o '[0-9]* packets received' | sed 's/^/result: /'
 echo "result: sha256 $(wget -q -O - @URL@ | sha256sum)"
@@ -46,9 +46,9 @@ for i in $(seq 300); do [ -e /www/fetched ] && break; netstat -tn | grep -q ':80
 echo "result: frames $(cat /sys/class/net/eth0/statistics/rx_packets) errors $(cat /sys/class/net/eth0/statistics/rx_errors) $(cat /sys/class/net/eth0/statistics/tx_errors)"
 ip link set eth0 down
 rmmod hv_netvsc && insmod /modules/hv_netvsc.ko
-for i in $(seq 100); do [ -d /sys/class/net/eth0 ] && break; sleep 0.1; done
+for i in $(seq 1000); do [ -d /sys/class/net/eth0 ] && break; sleep 0.1; done
 ip link set eth0 up
-udhcpc -i eth0 -n -q -s /udhcpc > /dev/null 2>&1 && ping -q -c 1 10.0.2.2 > /dev/null && echo "result: again"
+udhcpc -i eth0 -t 100 -n -q -s /udhcpc > /dev/null 2>&1 && ping -q -c 1 10.0.2.2 > /dev/null && echo "result: again"
 poweroff -f
 """
 UDHCPC = """#!/bin/busybox sh

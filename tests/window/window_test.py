@@ -23,12 +23,13 @@ WINDOW = None
 
 class Display:
     """An X server without a screen, whose picture can be read."""
+    SCREEN = "1280x1024x24"
 
     def __init__(self, folder):
         reader, writer = os.pipe()
         self.file = folder / "Xvfb_screen0"
         # -noreset: else the server starts anew when its last client goes, and turns away whoever comes meanwhile.
-        self.process = subprocess.Popen(["Xvfb", "-noreset", "-displayfd", str(writer), "-screen", "0", "1280x1024x24", "-fbdir", str(folder)],
+        self.process = subprocess.Popen(["Xvfb", "-noreset", "-displayfd", str(writer), "-screen", "0", self.SCREEN, "-fbdir", str(folder)],
                                         pass_fds=[writer], stderr=subprocess.DEVNULL)
         os.close(writer)
         with os.fdopen(reader) as answer:
