@@ -127,7 +127,7 @@ TEST(RingSignal, none_is_lost_between_us_and_linux) {
     std::mt19937 random(1);
     std::uint64_t sent = 0, back = 0;
     while (back < kPackets && !failed) {
-      while (sent < kPackets && driver.write(sent, random() % (kLargestPayload / 8) * 8)) ++sent;
+      while (sent < kPackets && driver.write(sent, static_cast<std::uint32_t>(random() % (kLargestPayload / 8) * 8))) ++sent;
       if (!guest_bell.wait()) {
         ADD_FAILURE() << "the guest sleeps for ever: " << sent << " sent, " << back << " answered";
         failed = true;

@@ -26,7 +26,9 @@ class HostListener {
   explicit HostListener(int type) : socket_(::socket(AF_INET, type | SOCK_CLOEXEC, 0)) {
     sockaddr_in address{.sin_family = AF_INET, .sin_port = 0, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
     EXPECT_EQ(::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
-    if (type == SOCK_STREAM) EXPECT_EQ(::listen(socket_.get(), 4), 0);
+    if (type == SOCK_STREAM) {
+      EXPECT_EQ(::listen(socket_.get(), 4), 0);
+    }
     socklen_t size = sizeof address;
     EXPECT_EQ(::getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
     port_ = ntohs(address.sin_port);
