@@ -75,7 +75,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::size_t head_bytes = !has_head ? 0 : data[0] % 3 == 1 ? sizeof(le32) : sizeof(spec::synthvid::Header);
     if ((flags & 1) == 0) add(wire::PipeHeader{wire::kPipeData, static_cast<std::uint32_t>(head_bytes + length)});
     if (has_head) add(le32(type % 16U));
-    if (has_head && head_bytes == sizeof(spec::synthvid::Header)) add(le32(static_cast<std::uint32_t>(head_bytes + length)));
+    if (has_head && head_bytes == sizeof(spec::synthvid::Header)) add(le32(static_cast<std::uint32_t>(data[0] % 3 == 2 ? length : head_bytes + length)));
     message.insert(message.end(), body.begin(), body.end());
     if (!channel->send(message)) break;
     if ((flags & 4) != 0) {
