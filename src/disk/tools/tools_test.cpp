@@ -529,9 +529,6 @@ TEST(Tools, blocks_of_every_size) {
     options.size_bytes = kBytes;
     options.block_bytes = mebibytes << 20;
     ASSERT_TRUE(create_disk(path, options));
-    options.kind = DiskKind::kDifferencing;
-    options.parent = path;
-    ASSERT_TRUE(create_disk(child, options));
     const std::uint64_t border = std::uint64_t{mebibytes} << 20;  // between the first two blocks
     const Model below(8192, std::byte{1});
     const Model above(4096, std::byte{2});
@@ -542,6 +539,9 @@ TEST(Tools, blocks_of_every_size) {
       ASSERT_TRUE(write_blocks(**device, kBytes - 4096, above));
       ASSERT_TRUE((*device)->close());
     }
+    options.kind = DiskKind::kDifferencing;
+    options.parent = path;
+    ASSERT_TRUE(create_disk(child, options));
     {
       auto device = open_image(child);
       ASSERT_TRUE(device);
