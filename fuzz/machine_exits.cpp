@@ -350,7 +350,6 @@ class ScriptedEngine final : public cpu::Engine {
   explicit ScriptedEngine(Input input) : input_(input) {}
   [[nodiscard]] std::string_view name() const override { return "scripted"; }
   [[nodiscard]] cpu::EngineStatus probe() override { return {}; }
-  [[nodiscard]] bool has_own_local_apics() const override { return true; }
   [[nodiscard]] Result<cpu::CpuidTable> supported_cpuid() override { return cpu::CpuidTable{}; }
   [[nodiscard]] Result<std::unique_ptr<cpu::Partition>> create_partition(cpu::PartitionOptions options) override {
     return std::make_unique<ScriptedPartition>(std::move(options), input_);

@@ -82,8 +82,6 @@ class Engine {
   [[nodiscard]] virtual EngineStatus probe() = 0;
   /// Whether Partition::flush_tlbs() works. Where it does not, guests must not be told to ask for it.
   [[nodiscard]] virtual bool can_flush_tlbs() const { return true; }
-  /// Whether local APICs are the engine's own, out of reach from here; else PartitionOptions::local_apics makes them.
-  [[nodiscard]] virtual bool has_own_local_apics() const { return false; }
   /// What this engine can do for the hypervisor. A partition gets what its options name of them.
   [[nodiscard]] virtual FacilitySet facilities() { return {}; }
   /// The CPUID features this engine can give a guest, before the machine's own leaves are put in.

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
-#include <string>
+
+#include "memory/huge_pages.h"
 
 namespace bygone::memory {
 namespace {
@@ -22,14 +22,6 @@ void* map_reserved_huge_pages(std::uint64_t size, UniqueFd& file) {
   void* host = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, huge.get(), 0);
   if (host != MAP_FAILED) file = std::move(huge);
   return host;
-}
-
-/// Whether the kernel makes huge pages of a memfd's when it is advised to.
-bool shared_memory_may_be_huge() {
-  std::ifstream file("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
-  std::string text;
-  std::getline(file, text);
-  return text.find("[never]") == std::string::npos && text.find("[deny]") == std::string::npos && !text.empty();
 }
 
 }  // namespace
@@ -49,7 +41,6 @@ Result<void> GuestMemory::add_ram(Gpa base, std::uint64_t size, PageSizeHint hin
   }
   UniqueFd file;
   void* host = hint == PageSizeHint::kHuge ? map_reserved_huge_pages(size, file) : MAP_FAILED;
-  HugePages huge = HugePages::kReserved;
   if (host == MAP_FAILED) {
     file.reset(::memfd_create("bygone-ram", MFD_CLOEXEC));
     if (!file) return fail_errno(errno, "creating guest memory");
@@ -58,10 +49,8 @@ Result<void> GuestMemory::add_ram(Gpa base, std::uint64_t size, PageSizeHint hin
     }
     host = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.get(), 0);
     if (host == MAP_FAILED) return fail_errno(errno, fmt::format("mapping {} MiB of guest memory", size >> 20));
-    huge = hint == PageSizeHint::kHuge && shared_memory_may_be_huge() && ::madvise(host, size, MADV_HUGEPAGE) == 0 ? HugePages::kTransparent
-                                                                                                                   : HugePages::kNone;
+    if (hint == PageSizeHint::kHuge) ::madvise(host, size, MADV_HUGEPAGE);  // a wish: the kernel may say no
   }
-  if (hint == PageSizeHint::kHuge) huge_pages_ = std::min(huge_pages_.value_or(huge), huge);
   ::madvise(host, size, MADV_DONTDUMP);
   const Slot slot{base, size, static_cast<std::byte*>(host), file.get(), 0};
   files_.push_back(std::move(file));

@@ -15,7 +15,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -45,12 +44,6 @@ struct Slot {
 };
 
 enum class PageSizeHint { kNormal, kHuge };
-/// What the host gave to who asked for huge pages.
-enum class HugePages {
-  kNone,
-  kTransparent,  ///< made of ordinary ones as they are touched (shmem_enabled)
-  kReserved,     ///< of the host's pool (nr_hugepages), taken at once
-};
 
 class GuestMemory {
  public:
@@ -62,8 +55,6 @@ class GuestMemory {
   /// Adds zeroed RAM at [base, base + size). Host pages are taken when first touched.
   /// Errors: kInvalidArgument (not page aligned, zero, wraps), kAlreadyExists (overlaps), kExhausted (host refuses).
   [[nodiscard]] Result<void> add_ram(Gpa base, std::uint64_t size, PageSizeHint hint = PageSizeHint::kNormal);
-  /// Of the RAM that was added with kHuge the least that it got: the host may have none, and that is no error.
-  [[nodiscard]] HugePages huge_pages() const { return huge_pages_.value_or(HugePages::kNone); }
   [[nodiscard]] const std::vector<Slot>& slots() const { return slots_; }
   [[nodiscard]] std::uint64_t total_bytes() const;
 
@@ -114,7 +105,6 @@ class GuestMemory {
 
   std::vector<Slot> slots_;  // by base
   std::vector<UniqueFd> files_;
-  std::optional<HugePages> huge_pages_;
   std::vector<WriteObserver*> observers_;
 };
 

@@ -2,6 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "memory/huge_pages.h"
+
 namespace bygone::memory {
 namespace {
 
@@ -61,6 +67,34 @@ TEST(GuestMemory, observer_hears_of_host_writes) {
   ASSERT_TRUE(memory.write_object<std::uint16_t>({0x10}, 1));
   EXPECT_EQ(observer.last.value, 0x10U);
   EXPECT_EQ(observer.size, 2U);
+}
+
+// Which of the three it is depends on the host; it must be the truth, and the memory must work.
+TEST(GuestMemory, huge_pages_are_what_the_host_gave) {
+  constexpr std::uint64_t kBytes = 4 << 20;
+  const auto reserved_and_free = [] {
+    std::ifstream file("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+    std::uint64_t pages = 0;
+    file >> pages;
+    return pages;
+  };
+  const std::uint64_t free_before = reserved_and_free();
+  GuestMemory memory;
+  ASSERT_TRUE(memory.add_ram({0}, kBytes, PageSizeHint::kHuge));
+  ASSERT_TRUE(memory.fill({0}, kBytes, std::byte{7}));
+  EXPECT_EQ(memory.read_object<std::uint8_t>({kBytes - 1}).value(), 7);
+  std::ifstream maps("/proc/self/smaps");
+  std::string line, page_size;
+  bool is_ours = false;
+  while (std::getline(maps, line)) {
+    if (line.find('-') < line.find(' ')) is_ours = line.starts_with(fmt::format("{:x}-", reinterpret_cast<std::uintptr_t>(memory.slots()[0].host)));
+    if (is_ours && line.starts_with("KernelPageSize:")) page_size = line.substr(15);
+  }
+  const bool is_reserved = huge_pages_of(memory.slots()[0]) == HugePages::kReserved;
+  EXPECT_EQ(is_reserved, page_size.find("2048 kB") != std::string::npos) << page_size;
+  if (free_before >= kBytes >> 21) {
+    EXPECT_TRUE(is_reserved);
+  }
 }
 
 }  // namespace

@@ -20,8 +20,6 @@ class KvmEngine final : public Engine {
   // KVM has no call for it. Its own flush hypercalls are among its facilities.
   [[nodiscard]] bool can_flush_tlbs() const override { return false; }
 
-  [[nodiscard]] bool has_own_local_apics() const override { return true; }
-
   [[nodiscard]] FacilitySet facilities() override {
     const auto device = Device::open(options_.device_path);
     return device ? kernel_facilities(*device) : FacilitySet();

@@ -1,9 +1,12 @@
 #include "machine/gen2/parts.h"
 
+#include <algorithm>
+
 #include "chipset/local_apic/local_apic.h"
 #include "firmware/linux/loader.h"
 #include "firmware/uefi/boot_order.h"
 #include "machine/gen2/cpu_model.h"
+#include "memory/huge_pages.h"
 
 namespace bygone::machine::gen2 {
 
@@ -57,7 +60,8 @@ Result<void> Machine::Parts::create_memory() {
   BYGONE_ASSIGN(layout, lay_out_memory(options.memory_bytes));
   const auto hint = options.use_huge_pages ? memory::PageSizeHint::kHuge : memory::PageSizeHint::kNormal;
   for (const AddressRange& range : layout.ram) BYGONE_CHECK(memory.add_ram({range.base}, range.size, hint));
-  if (options.use_huge_pages && memory.huge_pages() == memory::HugePages::kNone) {
+  const auto is_ordinary = [](const memory::Slot& slot) { return memory::huge_pages_of(slot) == memory::HugePages::kNone; };
+  if (options.use_huge_pages && std::ranges::any_of(memory.slots(), is_ordinary)) {
     log.warning("the host has no huge pages for the guest's memory: reserve {} in /proc/sys/vm/nr_hugepages, or write \"advise\" into "
                 "/sys/kernel/mm/transparent_hugepage/shmem_enabled",
                 options.memory_bytes >> 21);
@@ -95,17 +99,12 @@ Result<void> Machine::Parts::create_processors() {
   partition_options.code_cache_bytes = options.code_cache_bytes;
   partition_options.log = log.part("cpu");
   BYGONE_ASSIGN(partition, options.engine->create_partition(std::move(partition_options)));
-  return {};
+  return check_enlightenments();
 }
 
 hyperv::FeatureSet Machine::Parts::impossible_features() const {
-  using hyperv::Feature;
   hyperv::FeatureSet impossible;
-  if (options.engine->has_own_local_apics()) {
-    impossible.add(Feature::kApicRegisters);
-    if (!facilities().has(cpu::Facility::kSynic)) impossible.add(Feature::kAutoEoi);
-  }
-  if (!can_flush_tlbs()) impossible.add(Feature::kTlbFlush);
+  if (!can_flush_tlbs()) impossible.add(hyperv::Feature::kTlbFlush);
   return impossible;
 }
 
@@ -119,6 +118,16 @@ Result<void> Machine::Parts::choose_enlightenments() {
   }
   features = features.without(impossible);
   return {};
+}
+
+/// What only a partition tells. These are in no profile: who has them has asked for them, or was saved with them.
+Result<void> Machine::Parts::check_enlightenments() const {
+  using hyperv::Feature;
+  const bool no_apic_registers = features.has(Feature::kApicRegisters) && local_apics == nullptr;
+  const bool no_auto_eoi = features.has(Feature::kAutoEoi) && !partition->supports_auto_eoi() && !facilities().has(cpu::Facility::kSynic);
+  if (!no_apic_registers && !no_auto_eoi) return {};
+  return fail(ErrorCode::kUnsupported, "the engine {} cannot do {}", options.engine->name(),
+              to_string(no_apic_registers ? Feature::kApicRegisters : Feature::kAutoEoi));
 }
 
 Result<void> Machine::Parts::create_hypervisor() {

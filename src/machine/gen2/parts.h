@@ -64,6 +64,7 @@ struct Machine::Parts {
   /// Enlightenments that the engine, with the facilities asked of it, stands in the way of.
   [[nodiscard]] hyperv::FeatureSet impossible_features() const;
   [[nodiscard]] Result<void> choose_enlightenments();
+  [[nodiscard]] Result<void> check_enlightenments() const;
   [[nodiscard]] Result<void> create_processors();
   /// What the engine does for the hypervisor in this machine.
   [[nodiscard]] cpu::FacilitySet facilities() const;
