@@ -148,6 +148,7 @@ Definition extract(const Document& document) {
   machine.com2 = text_of(document, "com2", machine.com2);
   take(member(document, "video"), "width", machine.width);
   take(member(document, "video"), "height", machine.height);
+  take(member(document, "video"), "memory", machine.video_megabytes);
   take(member(document, "integration"), "sockets", machine.has_sockets);
   machine.notes = text_of(document, "notes");
   return machine;

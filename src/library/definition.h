@@ -41,6 +41,7 @@ struct Definition {
   std::vector<std::string> dvds;  ///< an empty text: an empty drive
   std::vector<Adapter> network;
   std::string com1 = "console", com2 = "none";
+  std::uint16_t video_megabytes = 64;
   std::uint16_t width = 1024, height = 768;
   bool has_sockets = true;
   std::string notes;

@@ -39,6 +39,7 @@ constexpr Field kAdapter[] = {
 constexpr Field kVideo[] = {
     {.name = "width", .kind = FieldKind::kInteger, .description = "Pixels that the guest is told to prefer", .minimum = kLeastScreenWidth, .maximum = kMostScreenWidth},
     {.name = "height", .kind = FieldKind::kInteger, .description = "Lines that the guest is told to prefer", .minimum = kLeastScreenHeight, .maximum = kMostScreenHeight},
+    {.name = "memory", .kind = FieldKind::kInteger, .description = "Video memory in MiB: 64, the default, hold 5120x2880, 128 hold 7680x4320", .minimum = kLeastVideoMegabytes, .maximum = kMostVideoMegabytes},
 };
 constexpr Field kIntegration[] = {
     {.name = "shutdown", .kind = FieldKind::kBoolean, .description = "The host may ask the guest to shut down", .is_kept_only = true},

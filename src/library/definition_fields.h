@@ -13,8 +13,9 @@
 
 namespace bygone::library {
 
-/// What a machine's screen may be, in pixels: the largest fills the video device's memory.
-inline constexpr std::uint16_t kLeastScreenWidth = 640, kMostScreenWidth = 1920, kLeastScreenHeight = 480, kMostScreenHeight = 1080;
+/// What a machine's screen may be, in pixels, and the video memory that it must fit, in MiB.
+inline constexpr std::uint16_t kLeastScreenWidth = 640, kMostScreenWidth = 7680, kLeastScreenHeight = 480, kMostScreenHeight = 4320;
+inline constexpr std::uint16_t kLeastVideoMegabytes = 8, kMostVideoMegabytes = 256;
 
 /// Keeps the order of keys, as people wrote them.
 using Document = nlohmann::ordered_json;

@@ -53,6 +53,7 @@ Result<gen2::MachineOptions> machine_options(const library::Definition& definiti
   gen2::MachineOptions options;
   options.processors = definition.processors;
   options.memory_bytes = definition.memory_bytes;
+  options.vram_megabytes = definition.video_megabytes;
   options.use_huge_pages = definition.uses_huge_pages;
   BYGONE_ASSIGN(options.profile, gen2::parse_profile(definition.guest));
   options.enlightenments = definition.enlightenments;

@@ -93,7 +93,7 @@ class MachineProcess {
     handler_->set_server(server_.get());
     machine_->with_human_devices([this, width = read.definition.width, height = read.definition.height](gen2::HumanDevices devices) {
       devices.video.set_observer(feed_.get());
-      devices.video.prefer({width, height});
+      if (auto preferred = devices.video.prefer({width, height}); !preferred) log_.warning("{}", preferred.error().text());
     });
     if (options_.is_sandboxed) {
       BYGONE_CHECK(enter_sandbox({.writable = {options_.machine.folder, runtime}, .readable = {"/etc", "/usr", "/lib", "/proc", "/sys/devices/system", "/dev/null", "/dev/urandom"}}, log_));
