@@ -122,12 +122,12 @@ TEST(Features, profiles_change_by_name_and_unknown_names_are_explained) {
 }
 
 TEST(Features, profile_may_be_given_beside_its_changes) {
-  EXPECT_EQ(FeatureSet::parse("", "windows"), FeatureSet::profile("windows"));
-  EXPECT_EQ(FeatureSet::parse("-reset", "legacy-windows"), FeatureSet::parse("legacy-windows,-reset"));
-  EXPECT_EQ(FeatureSet::parse("none,+reset", "linux"), FeatureSet().add(Feature::kReset));
+  EXPECT_EQ(FeatureSet::parse("", "windows").value(), FeatureSet::profile("windows").value());
+  EXPECT_EQ(FeatureSet::parse("-reset", "legacy-windows").value(), FeatureSet::parse("legacy-windows,-reset").value());
+  EXPECT_EQ(FeatureSet::parse("none,+reset", "linux").value(), FeatureSet().add(Feature::kReset));
   EXPECT_TRUE(FeatureSet::parse("none")->is_empty());
   for (const char* text : {"legacy-windows,-tlb-flush,+auto-eoi", "+auto-eoi", "none,+auto-eoi"}) {
-    EXPECT_EQ(FeatureSet::parse_additions(text), FeatureSet().add(Feature::kAutoEoi)) << text;
+    EXPECT_EQ(FeatureSet::parse_additions(text).value(), FeatureSet().add(Feature::kAutoEoi)) << text;
   }
   for (const char* text : {"", "legacy-windows", "none,-reset"}) EXPECT_TRUE(FeatureSet::parse_additions(text)->is_empty()) << text;
 }
