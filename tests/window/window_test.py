@@ -26,14 +26,20 @@ class Display:
     SCREEN = "1280x1024x24"
 
     def __init__(self, folder):
-        reader, writer = os.pipe()
         self.file = folder / "Xvfb_screen0"
-        # -noreset: else the server starts anew when its last client goes, and turns away whoever comes meanwhile.
-        self.process = subprocess.Popen(["Xvfb", "-noreset", "-displayfd", str(writer), "-screen", "0", self.SCREEN, "-fbdir", str(folder)],
-                                        pass_fds=[writer], stderr=subprocess.DEVNULL)
-        os.close(writer)
-        with os.fdopen(reader) as answer:
-            self.name = f":{answer.readline().strip()}"
+        # Two servers that start in the same moment may choose the same number, and one of them ends: tries again then.
+        for _ in range(5):
+            reader, writer = os.pipe()
+            # -noreset: else the server starts anew when its last client goes, and turns away whoever comes meanwhile.
+            self.process = subprocess.Popen(["Xvfb", "-noreset", "-displayfd", str(writer), "-screen", "0", self.SCREEN, "-fbdir", str(folder)],
+                                            pass_fds=[writer], stderr=subprocess.DEVNULL)
+            os.close(writer)
+            with os.fdopen(reader) as answer:
+                self.name = f":{answer.readline().strip()}"
+            if self.name != ":" and self.process.poll() is None:
+                return
+            self.close()
+        raise AssertionError("Xvfb did not start (Debian package xvfb)")
 
     def pixels(self):
         """(width, height, pixel function) of the display, from its XWD file (X11/XWDFile.h: big-endian words)."""
@@ -53,7 +59,9 @@ class WindowTest(guest_test.GuestTest):
         super().setUp()
         self.display = Display(self.person.root)
         self.addCleanup(self.display.close)
-        self.environment = {**self.person.environment, "DISPLAY": self.display.name, "QT_QPA_PLATFORM": "xcb"}
+        # Nothing of the desktop that the tests run on: no session's bus, no accessibility, no input method, no scaling.
+        self.environment = {key: value for key, value in self.person.environment.items() if not key.startswith(("QT_", "DBUS_", "XAUTHORITY"))}
+        self.environment |= {"DISPLAY": self.display.name, "QT_QPA_PLATFORM": "xcb", "QT_ACCESSIBILITY": "0", "LC_ALL": "C.UTF-8"}
 
     def window(self, name, *options):
         process = subprocess.Popen([WINDOW, name, *options], env=self.environment, stderr=subprocess.PIPE, text=True)
@@ -65,10 +73,11 @@ class WindowTest(guest_test.GuestTest):
     def do(self, *arguments):
         return subprocess.run(["xdotool", *map(str, arguments)], env=self.environment, check=True, capture_output=True, text=True).stdout
 
-    def until(self, what, condition):
+    def until(self, what, condition, instead=lambda: ""):
         end = time.monotonic() + LIMIT_SECONDS
         while not (found := condition()):
-            self.assertLess(time.monotonic(), end, what)
+            if time.monotonic() >= end:
+                self.fail(f"{what}; {instead()}")
             time.sleep(0.2)
         return found
 
@@ -77,9 +86,14 @@ class WindowTest(guest_test.GuestTest):
         def look():
             if self.newest.poll() is not None:
                 self.fail(f"bygone-window ended with {self.newest.returncode}: {self.newest.stderr.read()}")
-            done = subprocess.run(["xdotool", "search", "--onlyvisible", "--name", title], env=self.environment, capture_output=True, text=True)
-            return done.stdout.split()[:1]
-        return self.until(f"no window {title!r}", look)[0]
+            return self.search("--onlyvisible", "--name", title)[:1]
+        def there():
+            windows = self.search("--name", ".")
+            return [self.do("getwindowname", window).strip() for window in windows]
+        return self.until(f"no window {title!r}", look, there)[0]
+
+    def search(self, *arguments):
+        return subprocess.run(["xdotool", "search", *arguments], env=self.environment, capture_output=True, text=True).stdout.split()
 
     def colours(self):
         width, height, pixel = self.display.pixels()
