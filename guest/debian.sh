@@ -1,25 +1,7 @@
 # Purpose: a Debian system in an archive, from the mirrors this computer uses itself; sourced by the recipes of guests.
 # The caller defines say(), for what a person sees, and ends $running, if there is one, before it ends itself.
 
-running=
-
-# Runs a command with its output in a log file; on a terminal the log's last line is shown while it runs.
-logged() {
-    local log=$1 status=0 started=$SECONDS process
-    shift
-    "$@" >> "$log" 2>&1 < /dev/null &
-    process=$!
-    running=$process
-    while [ -t 2 ] && kill -0 "$process" 2>/dev/null; do
-        printf '\r\033[K      %3d s  %s' $((SECONDS - started)) "$(tail -c 300 "$log" | tr '\r\t' '\n ' | tail -n 1 | cut -c1-100)" >&2
-        sleep 0.5
-    done
-    wait "$process" || status=$?
-    running=
-    [ -t 2 ] && printf '\r\033[K' >&2
-    [ $status != 0 ] || say "      done in $((SECONDS - started)) s"
-    return $status
-}
+. "$(dirname "${BASH_SOURCE[0]}")/../tools/progress.sh"
 
 default_mirror=http://deb.debian.org/debian
 mirror_attempts=3
@@ -45,24 +27,24 @@ run_mmdebstrap() {  # with security updates: yes or no; release; archive; option
     [ "$security" = no ] || sources+=("deb $(host_mirror -security) $release-security main")
     mapfile -t options < <(outside_apt_options)
     rm -f "$archive"
-    mmdebstrap --format=tar "${options[@]}" --aptopt='Acquire::Retries "3"' \
+    mmdebstrap --verbose --format=tar "${options[@]}" --aptopt='Acquire::Retries "3"' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' "$@" "$release" "$archive" "${sources[@]}"
 }
 
 mid_update='Mirror sync in progress|Hash Sum mismatch|unexpected size|404 +Not Found|not (yet )?valid|unmet dependencies'
 
-# make_debian_system LOG RELEASE ARCHIVE OPTION...: asks again, and says so, when a mirror is caught in the middle of its own update.
+# make_debian_system LOG LINES RELEASE ARCHIVE OPTION...: LINES that the log has at the end, about. Asks again, and says so, when a mirror is caught in the middle of its own update.
 make_debian_system() {
-    local log=$1 attempt security=yes
-    shift
+    local log=$1 lines=$2 attempt security=yes
+    shift 2
     for attempt in $(seq "$mirror_attempts"); do
         : > "$log"
         if [ "$attempt" = "$mirror_attempts" ] && [ "$security" = yes ]; then
             security=no
             say "      the security archive is still inconsistent: building from the main archive alone"
         fi
-        if logged "$log" run_mmdebstrap "$security" "$@"; then
+        if logged "$log" "$lines" run_mmdebstrap "$security" "$@"; then
             return
         fi
         grep -qE "$mid_update" "$log" || break

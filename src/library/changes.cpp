@@ -188,7 +188,7 @@ Result<fs::path> move_to_trash(const MachineFolder& machine) {
 Result<void> remove(const MachineFolder& machine) {
   BYGONE_ASSIGN(const UniqueFd held, lock(machine));
   // First out of the library's sight, so that a kill in between leaves no half of a machine.
-  const fs::path gone = machine.folder.parent_path() / fmt::format(".gone-{}-{}", machine.name, ::getpid());
+  const fs::path gone = machine.folder.parent_path() / fmt::format("{}{}-{}", kGone, machine.name, ::getpid());
   if (::rename(machine.folder.c_str(), gone.c_str()) != 0) return fail_errno(errno, "removing " + machine.folder.string());
   std::error_code error;
   fs::remove_all(gone, error);

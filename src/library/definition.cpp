@@ -24,6 +24,7 @@ class Checker {
       if (field == fields.end()) {
         warn("unknown key; it is kept, and means nothing here");
       } else {
+        if (field->is_secret) return wrong("a definition holds no secrets: whoever reads or copies the file would have them; take it out");
         BYGONE_CHECK(check(value, *field));
         if (field->is_kept_only) warn("kept, but without effect in this version");
       }
@@ -149,7 +150,13 @@ Definition extract(const Document& document) {
   take(member(document, "video"), "width", machine.width);
   take(member(document, "video"), "height", machine.height);
   take(member(document, "video"), "memory", machine.video_megabytes);
-  take(member(document, "integration"), "sockets", machine.has_sockets);
+  const Document& integration = member(document, "integration");
+  take(integration, "shutdown", machine.integration.has_shutdown);
+  take(integration, "heartbeat", machine.integration.has_heartbeat);
+  take(integration, "time", machine.integration.has_time);
+  take(integration, "key_values", machine.integration.has_key_values);
+  take(integration, "sockets", machine.has_sockets);
+  take(boot, "secure_boot", machine.wants_secure_boot);
   machine.notes = text_of(document, "notes");
   return machine;
 }

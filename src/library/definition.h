@@ -43,7 +43,11 @@ struct Definition {
   std::string com1 = "console", com2 = "none";
   std::uint16_t video_megabytes = 64;
   std::uint16_t width = 1024, height = 768;
+  struct Integration {
+    bool has_shutdown = true, has_heartbeat = true, has_time = true, has_key_values = true;
+  } integration;
   bool has_sockets = true;
+  bool wants_secure_boot = false;
   std::string notes;
 };
 

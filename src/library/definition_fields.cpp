@@ -20,14 +20,14 @@ constexpr Choices kEngines[] = {"auto", "kvm", "software"};
 
 constexpr Field kBoot[] = {
     {.name = "firmware", .description = "A Generation 2 UEFI firmware image; absent: Bygone's own", .maximum = kPathLength},
-    {.name = "secure_boot", .kind = FieldKind::kBoolean, .description = "Only signed boot programs", .is_kept_only = true},
+    {.name = "secure_boot", .kind = FieldKind::kBoolean, .description = "Only signed boot programs. This version's firmware checks no signatures: with true the machine is not started"},
     {.name = "kernel", .description = "A Linux kernel (bzImage) to start instead of firmware", .maximum = kPathLength},
     {.name = "initrd", .description = "The kernel's initial RAM disk", .maximum = kPathLength},
     {.name = "command_line", .description = "The kernel's command line", .maximum = 2047},
 };
 constexpr Field kDisk[] = {
     {.name = "path", .description = "The image; relative to the machine's folder", .minimum = 1, .maximum = kPathLength, .is_required = true},
-    {.name = "undo", .kind = FieldKind::kBoolean, .description = "Keep changes apart until they are committed", .is_kept_only = true},
+    {.name = "undo", .kind = FieldKind::kBoolean, .description = "Keep changes apart until they are committed. This version cannot: with true the machine is not started"},
 };
 constexpr Field kDvd[] = {
     {.name = "path", .description = "The image in the drive; absent: an empty drive", .maximum = kPathLength},
@@ -42,13 +42,15 @@ constexpr Field kVideo[] = {
     {.name = "memory", .kind = FieldKind::kInteger, .description = "Video memory in MiB: 64, the default, hold 5120x2880, 128 hold 7680x4320", .minimum = kLeastVideoMegabytes, .maximum = kMostVideoMegabytes},
 };
 constexpr Field kIntegration[] = {
-    {.name = "shutdown", .kind = FieldKind::kBoolean, .description = "The host may ask the guest to shut down", .is_kept_only = true},
-    {.name = "heartbeat", .kind = FieldKind::kBoolean, .description = "The guest tells that it is alive", .is_kept_only = true},
-    {.name = "time", .kind = FieldKind::kBoolean, .description = "The guest's clock follows the host's", .is_kept_only = true},
+    {.name = "shutdown", .kind = FieldKind::kBoolean, .description = "The guest finds the service by which the host asks it to shut down; without it the power button is pressed"},
+    {.name = "heartbeat", .kind = FieldKind::kBoolean, .description = "The guest tells that it is alive"},
+    {.name = "time", .kind = FieldKind::kBoolean, .description = "The guest's clock follows the host's"},
+    {.name = "key_values", .kind = FieldKind::kBoolean, .description = "Guest and host tell each other names and values: the host's name, the guest's addresses"},
     {.name = "sockets", .kind = FieldKind::kBoolean, .description = "Programs of guest and host talk through sockets"},
 };
 constexpr Field kLogon[] = {
     {.name = "user", .description = "The account of the guest that applications are opened with; its password is never kept here", .maximum = 256, .is_kept_only = true},
+    {.name = "password", .description = "Belongs in the Secret Service", .is_secret = true},
 };
 
 constexpr Field kDefinition[] = {
@@ -84,6 +86,7 @@ Document schema_of(const Field& field);
 Document object_schema(std::span<const Field> fields) {
   Document properties = Document::object(), required = Document::array();
   for (const Field& field : fields) {
+    if (field.is_secret) continue;
     properties[std::string(field.name)] = schema_of(field);
     if (field.is_required) required.push_back(field.name);
   }

@@ -30,6 +30,7 @@ struct Field {
   std::span<const std::string_view> choices = {};   ///< kText: the values it takes; empty: any
   std::span<const Field> fields = {};               ///< kObject: its members; kList: those of each element
   bool is_required = false;
+  bool is_secret = false;     ///< what people may think belongs here, and doesn't: refused, and not in the schema
   bool is_kept_only = false;  ///< read and kept, and nothing in this version acts on it
 };
 

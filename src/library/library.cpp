@@ -1,12 +1,17 @@
 #include "library/library.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <ctime>
 #include <map>
 
 #include "support/file.h"
+#include "support/unique_fd.h"
 
 namespace bygone::library {
 namespace {
@@ -27,6 +32,25 @@ std::string text_of_bytes(const std::vector<std::byte>& bytes) {
 bool is_machine(const fs::path& folder) {
   std::error_code ignored;
   return fs::is_regular_file(folder / (folder.filename().string() + ".json"), ignored);
+}
+
+/// Removes what killed processes have left half made or half removed. Who works on such a folder holds its lock; the age is for the moment
+/// between making it and locking it.
+void sweep(const fs::path& place) {
+  constexpr std::time_t kOldEnough = 60;
+  std::error_code ignored;
+  for (fs::directory_iterator entry(place, ignored), end; !ignored && entry != end; entry.increment(ignored)) {
+    const std::string name = entry->path().filename().string();
+    if (!name.starts_with(kUnfinished) && !name.starts_with(kGone)) continue;
+    const UniqueFd folder(::open(entry->path().c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    struct stat about = {};
+    if (!folder || ::fstat(folder.get(), &about) != 0 || about.st_uid != ::geteuid() || about.st_mtime + kOldEnough > std::time(nullptr) ||
+        ::flock(folder.get(), LOCK_EX | LOCK_NB) != 0) {
+      continue;
+    }
+    std::error_code failed;
+    fs::remove_all(entry->path(), failed);
+  }
 }
 
 Result<std::vector<fs::path>> read_places(const fs::path& configuration) {
@@ -135,9 +159,12 @@ Result<MachineFolder> create(const fs::path& place, const Document& document, co
   if (fs::exists(machine.folder, error)) {
     return std::unexpected(Error{ErrorCode::kAlreadyExists, machine.folder.string() + " exists already", "Choose another name or place"});
   }
+  sweep(place);
   // A name that starts with a dot is no machine's: what a killed process leaves here is never taken for one.
-  std::string unfinished = (place / (".new-" + machine.name + "-XXXXXX")).string();
+  std::string unfinished = (place / (std::string(kUnfinished) + machine.name + "-XXXXXX")).string();
   if (::mkdtemp(unfinished.data()) == nullptr) return fail_errno(errno, "creating a folder in " + place.string());
+  const UniqueFd held(::open(unfinished.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!held || ::flock(held.get(), LOCK_EX | LOCK_NB) != 0) return fail_errno(errno, "locking " + unfinished);
   auto outcome = prepare ? prepare(unfinished) : Result<void>();
   if (outcome) outcome = replace_text_file(fs::path(unfinished) / (machine.name + ".json"), text);
   if (outcome && ::rename(unfinished.c_str(), machine.folder.c_str()) != 0) outcome = fail_errno(errno, "creating " + machine.folder.string());

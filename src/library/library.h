@@ -17,6 +17,9 @@
 
 namespace bygone::library {
 
+/// What folders of machines that are being made or removed are called, before the machine's name.
+inline constexpr std::string_view kUnfinished = ".new-", kGone = ".gone-";
+
 /// Where one machine's files are.
 struct MachineFolder {
   std::filesystem::path folder;

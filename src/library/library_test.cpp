@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include <fstream>
 
 #include "library/document_lines.h"
@@ -29,7 +32,7 @@ constexpr std::string_view kWhole = R"({
   "network": [{"connection": "nat", "mac": "00:15:5d:01:02:03"}],
   "com2": "file:log",
   "video": {"width": 800, "height": 600},
-  "integration": {"sockets": false},
+  "integration": {"sockets": false, "heartbeat": false},
   "notes": "kept"
 })";
 
@@ -58,6 +61,8 @@ TEST(Definition, every_field_arrives) {
   EXPECT_EQ(xp.com2, "file:log");
   EXPECT_EQ(xp.width, 800);
   EXPECT_FALSE(xp.has_sockets);
+  EXPECT_FALSE(xp.integration.has_heartbeat);
+  EXPECT_TRUE(xp.integration.has_shutdown && xp.integration.has_time && xp.integration.has_key_values);
   EXPECT_EQ(xp.notes, "kept");
   EXPECT_THAT(read->warnings, IsEmpty());
 }
@@ -68,6 +73,12 @@ TEST(Definition, unknown_key_is_kept_and_warned_about_with_its_line) {
   ASSERT_EQ(read->warnings.size(), 1U);
   EXPECT_THAT(read->warnings[0], HasSubstr("XP.json, line 5: video.color: unknown key"));
   EXPECT_THAT(write_document(read->document), HasSubstr("\"color\": 1"));
+}
+
+TEST(Definition, a_secret_is_refused) {
+  const std::string said = error_of("{\n\"version\": 1, \"name\": \"XP\",\n\"logon\": {\"user\": \"me\",\n \"password\": \"1234\"}}");
+  EXPECT_THAT(said, HasSubstr("XP.json, line 4: logon.password: a definition holds no secrets"));
+  EXPECT_THAT(said, testing::Not(HasSubstr("1234")));
 }
 
 TEST(Definition, errors_point_at_the_line) {
@@ -182,6 +193,20 @@ TEST_F(LibraryTest, a_creation_that_fails_leaves_nothing) {
   });
   EXPECT_EQ(outcome.error().code, ErrorCode::kNoSpace);
   EXPECT_TRUE(fs::is_empty(root_));
+}
+
+TEST_F(LibraryTest, what_killed_processes_left_is_swept) {
+  for (const char* name : {".new-Old-abcdef", ".gone-Old-77", ".new-Young-abcdef", ".new-Busy-abcdef", ".news"}) {
+    fs::create_directory(root_ / name);
+    std::ofstream(root_ / name / "disk.vhdx") << "half";
+    if (!std::string_view(name).starts_with(".new-Young")) fs::last_write_time(root_ / name, fs::file_time_type::clock::now() - std::chrono::hours(1));
+  }
+  const UniqueFd busy(::open((root_ / ".new-Busy-abcdef").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_EQ(::flock(busy.get(), LOCK_EX), 0);
+  ASSERT_TRUE(create(root_, definition("A")));
+  std::vector<std::string> left;
+  for (const auto& entry : fs::directory_iterator(root_)) left.push_back(entry.path().filename().string());
+  EXPECT_THAT(left, testing::UnorderedElementsAre("A", ".new-Young-abcdef", ".new-Busy-abcdef", ".news"));
 }
 
 TEST_F(LibraryTest, a_definition_of_another_name_is_refused) {

@@ -18,11 +18,12 @@ class Person:
                             "XDG_CONFIG_HOME": str(self.root / "config"), "XDG_DATA_HOME": str(self.root / "data")}
         self.environment.pop("BYGONE_MACHINES", None)
         (self.root / "home").mkdir()
+        self.prefix = []  # what the program is started by
 
     def try_run(self, *arguments, **options):
         options.setdefault("timeout", 300)
         options.setdefault("stdin", subprocess.DEVNULL) if "input" not in options else None
-        return subprocess.run([self.program, *map(str, arguments)], env=self.environment, capture_output=True, text=True, **options)
+        return subprocess.run([*self.prefix, self.program, *map(str, arguments)], env=self.environment, capture_output=True, text=True, **options)
 
     def run(self, *arguments, **options):
         done = self.try_run(*arguments, **options)

@@ -6,8 +6,11 @@ Usage: files_test.py BYGONE [unittest options]
 import json
 import os
 import pty
+import random
+import re
 import subprocess
 import sys
+import time
 import unittest
 
 from bygone_runner import Person
@@ -55,14 +58,52 @@ class FilesTest(unittest.TestCase):
         self.assertIn("no machine \"A\"", self.person.fails("show", "A"))
         self.assertEqual(self.show(f"{copy}")["name"], "A")
 
+    def answer_the_wizard(self, *answers):
+        """On a terminal, as a person does: each answer when its question has come."""
+        process, terminal = pty.fork()
+        if process == 0:
+            os.execve(self.person.program, [self.person.program, "create"], self.person.environment)
+        said = b""
+        for answer in answers:
+            seen = len(said)
+            while not re.search(rb": $", said[seen:]):
+                said += os.read(terminal, 1000)
+            os.write(terminal, answer.encode() + b"\n")
+            said += os.read(terminal, len(answer) + 2)  # the terminal shows what is typed
+        while True:
+            try:
+                part = os.read(terminal, 1000)
+            except OSError:  # the other side is closed
+                break
+            if not part:
+                break
+            said += part
+        os.close(terminal)
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), said.decode()
+
+    def test_the_wizard_and_its_kinds_of_disk(self):
+        person = self.person
+        code, said = self.answer_the_wizard("Plain", "", "", "", "", "64M")
+        self.assertEqual(code, 0, said)
+        self.assertEqual((self.show("Plain")["memory"], self.show("Plain")["network"]), ("1G", [{"connection": "nat"}]))
+        base = person.place / "Plain/Plain.vhdx"
+        self.assertEqual(json.loads(person.run("disk", "info", base, "--json"))["kind"], "dynamic")
+        code, said = self.answer_the_wizard("Difference", "", "", "", "differencing", str(base))
+        self.assertEqual(code, 0, said)
+        self.assertEqual(json.loads(person.run("disk", "info", person.place / "Difference/Difference.vhdx", "--json"))["kind"], "differencing")
+        other = person.root / "other"
+        code, said = self.answer_the_wizard("Existing", str(other), "", "", "existing", str(base))
+        self.assertEqual(code, 0, said)
+        self.assertEqual(self.show("Existing")["disks"], [{"path": str(base)}])
+        self.assertTrue((other / "Existing/Existing.json").exists())
+        code, said = self.answer_the_wizard("Odd", "", "", "", "round")
+        self.assertEqual(code, 1, said)
+        self.assertIn("is not a kind of disk; nothing was made", said)
+        self.assertEqual([machine["name"] for machine in person.json("list")], ["Difference", "Existing", "Plain"])
+
     def test_the_wizard(self):
-        ours, theirs = pty.openpty()
-        answers = "Asked\n\n768M\nnone\nfixed\n8M\n"
-        wizard = subprocess.Popen([self.person.program, "create"], env=self.person.environment, stdin=theirs, stdout=subprocess.PIPE, text=True)
-        os.write(ours, answers.encode())
-        said = wizard.communicate(timeout=60)[0]
-        os.close(ours), os.close(theirs)
-        self.assertEqual(wizard.returncode, 0, said)
+        code, said = self.answer_the_wizard("Asked", "", "768M", "none", "fixed", "8M")
+        self.assertEqual(code, 0, said)
         for question in ("1. ", "2. ", "3. "):
             self.assertIn(question, said)
         shown = self.show("Asked")
@@ -124,6 +165,34 @@ class FilesTest(unittest.TestCase):
         person.run("delete", "C", "--permanently")
         self.assertEqual(person.json("list"), [])
         self.assertEqual(list(person.place.iterdir()), [])
+
+    def test_killed_commands(self):
+        """kill -9 of a command at any moment: what it was about has been done, or has not."""
+        person, chance = self.person, random.Random(time.time_ns())
+        person.run("create", "A", "--disk-size", "64M")
+        image = (person.place / "A/A.vhdx").read_bytes()
+        done = 0
+        for round_number in range(60):
+            names = [machine["name"] for machine in person.json("list")]
+            original = next(name for name in names if name in ("A", "B"))
+            command = [("set", original, f"notes={round_number} " + "x" * 30000), ("rename", original, "AB".replace(original, "")),
+                       ("clone", original, "Copy"), ("create", "New", "--disk-size", "64M"), ("delete", "Copy", "--permanently")][round_number % 5]
+            process = subprocess.Popen([person.program, *command], env=person.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(chance.uniform(0, 0.03))
+            process.kill()
+            done += process.wait() == 0
+            machines = person.json("list")
+            self.assertEqual([machine["note"] for machine in machines if machine.get("note")], [], command)
+            originals = [machine["name"] for machine in machines if machine["name"] in ("A", "B")]
+            self.assertEqual(len(originals), 1, command)
+            self.assertEqual((person.place / originals[0] / "A.vhdx").read_bytes(), image)
+            for machine in machines:
+                self.show(machine["name"])
+                if machine["name"] == "Copy":
+                    self.assertEqual((person.place / "Copy/Copy.vhdx").read_bytes(), image)
+            if "New" in [machine["name"] for machine in machines]:
+                person.run("delete", "New", "--permanently")
+        print(f"{done} of 60 commands were quicker than their end", file=sys.stderr)
 
     def test_what_a_start_says(self):
         person = self.person

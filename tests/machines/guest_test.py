@@ -5,10 +5,13 @@ Usage: guest_test.py BYGONE --cache DIR [unittest options]
 Nothing here measures time: the limits only end what hangs.
 """
 import argparse
+import contextlib
 import json
 import os
 import pathlib
+import random
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -41,11 +44,31 @@ for event in /dev/input/event*; do
   (dd if=$event of=/dev/null bs=24 count=1 2>/dev/null; echo "heard $(cat /sys/class/input/${event##*/}/device/name)" > /dev/ttyS0) &
 done
 echo "screen $(cat /sys/class/graphics/fb0/virtual_size)" > /dev/ttyS0
+for try in 1 2 3 4 5 6 7 8 9; do grep -q disk /proc/cmdline && [ ! -e /dev/sda ] || break; sleep 1; done
+load=$(sed -n 's/.*load=\\([0-9]*\\).*/\\1/p' /proc/cmdline)
+[ -z "$load" ] || write_load $load > /dev/ttyS0 &
 setsid sh -c 'exec sh </dev/tty1 >/dev/tty1 2>&1' &
 echo "guest is up" > /dev/ttyS0
 while read -r line < /dev/ttyS0; do echo "com1 got $line" > /dev/ttyS0; done
 sleep 100000
 """
+
+# Records of 4 KiB, each flushed before it is told, far from each other, so that the image grows at each; and beside them what is never
+# flushed, in the disk's second half.
+LOAD = """#!/bin/busybox sh
+n=$1
+while :; do dd if=/dev/zero of=/dev/sda bs=64k count=16 seek=$((10000 + n * 61 % 6000)) conv=notrunc 2>/dev/null; done &
+while :; do
+  printf 'record %08d %4079s' $n . > /tmp/record
+  dd if=/tmp/record of=/dev/sda bs=4k count=1 seek=$((n * 53 % 128 * 1024 + n)) conv=notrunc,fsync 2>/dev/null && echo "flushed $n"
+  n=$((n + 1))
+done
+"""
+DISK_BYTES = 1 << 30
+
+
+def record_place(n):
+    return (n * 53 % 128 * 1024 + n) * 4096
 
 
 def make_ramdisk(path):
@@ -58,6 +81,7 @@ def make_ramdisk(path):
         name = os.path.basename(module)
         archive.file(f"modules/{name}", (KERNEL / "modules" / name).read_bytes())
     archive.file("sbin/poweroff", b"#!/bin/busybox sh\nexec /bin/busybox poweroff -f\n")
+    archive.file("bin/write_load", LOAD.encode())
     archive.file("init", INIT.encode())
     path.write_bytes(archive.bytes())
 
@@ -113,7 +137,7 @@ def read_png(path):
     return width, height, zlib.decompress(packed)
 
 
-class GuestTest(unittest.TestCase):
+class MachineTest(unittest.TestCase):
     def setUp(self):
         self.person = Person(PROGRAM)
         self.addCleanup(self.person.leave)
@@ -129,6 +153,16 @@ class GuestTest(unittest.TestCase):
         self.addCleanup(console.close)
         return console
 
+    def wait_for_state(self, name, *states):
+        for _ in range(100):
+            now = self.person.json("status", name)["state"]
+            if now in states:
+                break
+            time.sleep(0.1)
+        return now
+
+
+class GuestTest(MachineTest):
     def test_a_machines_life(self):
         person, name = self.person, "A machine"
         self.create(name, "--disk-size", "64M")
@@ -276,13 +310,124 @@ class GuestTest(unittest.TestCase):
         self.console("K").expect("guest is up")
         self.person.run("stop", "K")
 
-    def wait_for_state(self, name, state):
-        for _ in range(100):
-            now = self.person.json("status", name)["state"]
-            if now == state:
-                break
-            time.sleep(0.1)
-        return now
+    def test_killed_under_write_load(self):
+        """kill -9 at any time, also while it is being saved: every record that the guest has flushed is on the disk, and it starts again."""
+        person, name = self.person, "Load"
+        self.create(name, "--disk-size", DISK_BYTES)
+        chance, told = random.Random(time.time_ns()), -1
+        saved_rounds = 0
+        for round_number in range(6):
+            # Of a machine that was saved the next round goes on there.
+            saved = person.json("status", name)["state"] == "saved"
+            saved_rounds += saved
+            if not saved:
+                person.run("set", name, f"boot.command_line=console=ttyS0 quiet panic=-1 disk load={told + 1}")
+            person.run("start", name)
+            console = self.console(name)
+            console.expect(rf"flushed {told + 1}\n" if not saved else r"flushed \d+")
+            process = person.json("status", name)["process"]
+            time.sleep(chance.uniform(0, 2))
+            saving = None
+            if round_number % 2:
+                saving = subprocess.Popen([person.program, "save", name], env=person.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                time.sleep(chance.uniform(0, 0.6))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+            if saving:
+                saving.wait()
+            console.thread.join(LIMIT_SECONDS)
+            told = max([told, *map(int, re.findall(r"flushed (\d+)\r?\n", console.text))])
+            console.close()
+            self.assertIn(self.wait_for_state(name, "off", "saved"), ("off", "saved"))
+            self.check_records(name, told)
+        person.run("start", name)
+        person.run("stop", name, "--force")
+        self.assertGreater(told, 20)
+
+    def check_records(self, name, last):
+        raw = self.person.root / "check.raw"
+        raw.unlink(missing_ok=True)
+        self.person.run("disk", "check", self.person.place / name / f"{name}.vhdx")
+        self.person.run("disk", "convert", self.person.place / name / f"{name}.vhdx", raw)
+        with open(raw, "rb") as disk:
+            for n in range(last + 1):
+                disk.seek(record_place(n))
+                self.assertEqual(disk.read(15), b"record %08d" % n, f"of {last} flushed records")
+
+    def test_a_full_disk(self):
+        """The host's disk is full: the guest's write fails, the machine goes on, and when there is room again, it writes again."""
+        person, name = self.person, "Full"
+        person.place.mkdir(parents=True)
+        spaces = ["--mount"] if os.geteuid() == 0 else ["--user", "--map-root-user", "--mount"]
+        holder = subprocess.Popen(["unshare", *spaces, "sh", "-c", f"mount -t tmpfs -o size=40m tmpfs '{person.place}' && echo ready && exec sleep 100000"],
+                                  stdout=subprocess.PIPE, text=True)
+        self.addCleanup(holder.communicate)
+        self.addCleanup(holder.kill)
+        self.assertEqual(holder.stdout.readline(), "ready\n")
+        person.prefix = ["nsenter", "--target", str(holder.pid), "--mount", *([] if os.geteuid() == 0 else ["--user", "--preserve-credentials"])]
+        self.create(name, "--disk-size", "256M", append="disk")
+        filler = pathlib.Path(f"/proc/{holder.pid}/root{person.place}/filler")
+        filler.write_bytes(bytes(16 << 20))
+        person.run("start", name)
+        console = self.console(name)
+        console.expect("guest is up")
+
+        def write(megabytes):
+            person.run("type", name, f"dd if=/dev/zero of=/dev/sda bs=1M count={megabytes} conv=fsync 2>/dev/null; echo wrote-$? > /dev/ttyS0\n")
+        write(64)
+        console.expect("wrote-1")
+        self.assertEqual(person.json("status", name)["state"], "running")
+        said = person.fails("save", name)
+        self.assertIn("No space left", said)
+        self.assertEqual(person.json("status", name)["state"], "running")
+        self.assertIn("No space left", person.run("log", name))
+        filler.unlink()
+        write(8)
+        console.expect("wrote-0")
+        person.run("stop", name)
+        person.run("disk", "check", person.place / name / f"{name}.vhdx")
+
+    def test_integration_features_one_by_one(self):
+        person, name = self.person, "Alone"
+        self.create(name)
+        person.run("set", name, "integration.heartbeat=off", "integration.time=off", "video.width=800", "video.height=600")
+        person.run("start", name)
+        console = self.console(name)
+        console.expect("guest is up")
+        self.assertRegex(console.text, r"screen 800,600")
+        devices = json.loads(person.run("inspect", name))["bus"]["devices"]
+        names = " ".join(map(str, devices))
+        self.assertIn("shutdown", names)
+        self.assertNotIn("heartbeat", names)
+        self.assertNotIn("time", names)
+        person.run("stop", name, "--force")
+        person.run("set", name, "boot.secure_boot=true")
+        self.assertIn("Secure Boot", person.fails("start", name))
+        person.run("set", name, "boot.secure_boot=false", 'disks=[{"path": "d.vhdx", "undo": true}]')
+        self.assertIn("undo disk", person.fails("start", name))
+
+    def test_a_folder_on_another_host(self):
+        """Another person with another home, and the folder under another path: what it needs is in it."""
+        person, name = self.person, "Moved"
+        self.create(name, "--disk-size", "64M", append="disk")
+        for file, key in ((KERNEL / "vmlinuz", "kernel"), (self.ramdisk, "initrd")):
+            shutil.copy(file, person.place / name / key)
+            person.run("set", name, f"boot.{key}={key}")
+        person.run("start", name)
+        self.console(name).expect("guest is up")
+        person.run("type", name, "echo moved > /dev/sda; sync; echo done-$((1+1)) > /dev/ttyS0\n")
+        self.console(name).expect("done-2")
+        person.run("save", name)
+        other = Person(PROGRAM)
+        self.addCleanup(other.leave)
+        other.place.mkdir(parents=True)
+        shutil.move(person.place / name, other.place / name)
+        other.run("start", name)
+        console = Console(other, name)
+        self.addCleanup(console.close)
+        other.run("type", name, "head -c 5 /dev/sda > /dev/ttyS0; echo > /dev/ttyS0\n")
+        console.expect("\nmoved")
+        other.run("stop", name)
 
     def test_two_starts_at_once(self):
         self.create("Two")

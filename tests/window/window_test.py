@@ -6,9 +6,10 @@ Usage: window_test.py BYGONE BYGONE_WINDOW --cache DIR [unittest options]
 Nothing here measures time: the limits only end what hangs.
 """
 import argparse
+import json
 import os
 import pathlib
-import struct
+import re
 import subprocess
 import sys
 import time
@@ -16,45 +17,14 @@ import unittest
 
 sys.path[:0] = [str(pathlib.Path(__file__).parents[1] / "machines")]
 import guest_test
+from display import Compositor, Display
 
 LIMIT_SECONDS = 240
+MAGENTA = b"\xaa\x00\xaa"  # as the guest's console mixes it; nothing else on these displays has it
 WINDOW = None
 
 
-class Display:
-    """An X server without a screen, whose picture can be read."""
-    SCREEN = "1280x1024x24"
-
-    def __init__(self, folder):
-        self.file = folder / "Xvfb_screen0"
-        # Two servers that start in the same moment may choose the same number, and one of them ends: tries again then.
-        for _ in range(5):
-            reader, writer = os.pipe()
-            # -noreset: else the server starts anew when its last client goes, and turns away whoever comes meanwhile.
-            self.process = subprocess.Popen(["Xvfb", "-noreset", "-displayfd", str(writer), "-screen", "0", self.SCREEN, "-fbdir", str(folder)],
-                                            pass_fds=[writer], stderr=subprocess.DEVNULL)
-            os.close(writer)
-            with os.fdopen(reader) as answer:
-                self.name = f":{answer.readline().strip()}"
-            if self.name != ":" and self.process.poll() is None:
-                return
-            self.close()
-        raise AssertionError("Xvfb did not start (Debian package xvfb)")
-
-    def pixels(self):
-        """(width, height, pixel function) of the display, from its XWD file (X11/XWDFile.h: big-endian words)."""
-        data = self.file.read_bytes()
-        words = struct.unpack(">25I", data[:100])
-        header, width, height, line, colours = words[0], words[4], words[5], words[12], words[19]
-        start = header + 12 * colours
-        return width, height, lambda x, y: data[start + y * line + 4 * x:start + y * line + 4 * x + 3]
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait()
-
-
-class WindowTest(guest_test.GuestTest):
+class WindowTest(guest_test.MachineTest):
     def setUp(self):
         super().setUp()
         self.display = Display(self.person.root)
@@ -99,6 +69,29 @@ class WindowTest(guest_test.GuestTest):
         width, height, pixel = self.display.pixels()
         return {pixel(x, y) for x in range(0, width, 3) for y in range(0, height, 3)}
 
+    def start_guest(self, name, *settings):
+        self.create(name)
+        if settings:
+            self.person.run("set", name, *settings)
+        self.person.run("start", name)
+        console = self.console(name)
+        console.expect("guest is up")
+        return console
+
+    def state(self, name):
+        return self.person.json("status", name)["state"]
+
+    def open_menu(self, number, *keys):
+        """The window's menu of that number, from its left edge; then keys in it."""
+        self.do("mousemove", 15, 10, "click", 1)
+        self.do("key", "--delay", 50, *["Right"] * number, *keys)
+
+    def answer(self, question, *keys):
+        """Strikes keys in a box with that title."""
+        number = self.find(question)
+        self.do("windowfocus", "--sync", number)
+        self.do("key", "--delay", 50, *keys)
+
     def test_a_persons_way_through_the_window(self):
         person, name = self.person, "Old Office"
         self.create(name)
@@ -118,10 +111,9 @@ class WindowTest(guest_test.GuestTest):
             console.expect("Keys-42")
 
         with self.subTest("picture"):
-            magenta = b"\xaa\x00\xaa"  # as the guest's console mixes it; nothing else on this display has it
-            self.assertNotIn(magenta, self.colours())
+            self.assertNotIn(MAGENTA, self.colours())
             person.run("type", name, "printf '\\033[45m\\033[2J'\n")
-            self.until("the guest's picture is not on the display", lambda: magenta in self.colours())
+            self.until("the guest's picture is not on the display", lambda: MAGENTA in self.colours())
 
         with self.subTest("pointer"):
             self.do("mousemove", "--window", number, 300, 300, "click", 1)
@@ -138,7 +130,7 @@ class WindowTest(guest_test.GuestTest):
         with self.subTest("full screen"):
             # Nobody manages windows here, so it stays where it is; the menu bar's grey goes, and comes back.
             def menu_is_there():
-                return self.display.pixels()[2](300, 3) not in (b"\x00\x00\x00", magenta)
+                return self.display.pixels()[2](300, 3) not in (b"\x00\x00\x00", MAGENTA)
             self.assertTrue(menu_is_there())
             self.do("key", "Control_R+f")
             self.until("the menu is still there", lambda: not menu_is_there())
@@ -159,6 +151,101 @@ class WindowTest(guest_test.GuestTest):
             self.find("^Old Office – Bygone$")
             self.assertIsNone(window.poll())
 
+    def test_the_windows_menus(self):
+        person, name = self.person, "Menus"
+        console = self.start_guest(name, "dvds=[{}]")
+        window = self.window(name)
+        self.do("windowfocus", "--sync", self.find("^Menus – Bygone$"))
+
+        def medium():
+            return json.loads(person.run("inspect", name))["bus"]["devices"]["scsi0"]["luns"]["0"]
+
+        with self.subTest("a DVD is inserted and ejected"):
+            disc = person.root / "disc.iso"
+            disc.write_bytes(bytes(1 << 20))
+            empty = medium()
+            self.open_menu(3, "Down", "Return")
+            number = self.find("Insert a DVD")
+            self.do("windowfocus", "--sync", number)
+            self.do("type", "--delay", 40, str(disc))
+            self.do("key", "Return")
+            self.until("no DVD was inserted", lambda: medium() != empty)
+            self.do("windowfocus", "--sync", self.find("^Menus – Bygone$"))
+            self.open_menu(3, "Down", "Down", "Return")
+            self.until("the DVD was not ejected", lambda: medium() == empty)
+
+        with self.subTest("reset, after a question"):
+            self.open_menu(0, "Down", "Down", "Down", "Down", "Return")  # Pause, Save and close, Shut down, Reset…
+            self.answer("^Menus$", "alt+y")
+            console.expect("guest is up", 2)
+
+        with self.subTest("closing: keep running"):
+            self.do("windowfocus", "--sync", self.find("^Menus – Bygone$"))
+            self.do("key", "Control_R+q")
+            self.answer("^Menus$", "alt+k")
+            self.assertEqual(window.wait(LIMIT_SECONDS), 0)
+            self.assertEqual(self.state(name), "running")
+
+        with self.subTest("closing: save"):
+            window = self.window(name)
+            self.do("windowfocus", "--sync", self.find("^Menus – Bygone$"))
+            self.do("key", "Control_R+q")
+            self.answer("^Menus$", "alt+s")
+            self.assertEqual(window.wait(LIMIT_SECONDS), 0)
+            self.assertEqual(self.state(name), "saved")
+
+        with self.subTest("closing: shut down"):
+            person.run("start", name)
+            window = self.window(name)
+            self.do("windowfocus", "--sync", self.find("^Menus – Bygone$"))
+            self.do("key", "Control_R+q")
+            self.answer("^Menus$", "alt+d")
+            self.assertEqual(window.wait(LIMIT_SECONDS), 0)
+            self.assertEqual(self.state(name), "off")
+
+    def test_a_guests_pixel_is_one_of_the_display_at_any_scale(self):
+        console = self.start_guest("Sharp")
+        width, height = map(int, re.search(r"screen (\d+),(\d+)", console.text).groups())
+        self.person.run("type", "Sharp", "printf '\\033[?25l\\033[45m\\033[2J'; while :; do sleep 9; done\n")
+        for factor in ("1", "2"):
+            with self.subTest(scale=factor):
+                self.environment["QT_SCALE_FACTOR"] = factor
+                window = self.window("Sharp")
+                self.do("windowfocus", "--sync", self.find("^Sharp – Bygone$"))
+                self.until(f"not {width}x{height} pixels of the guest's are shown", lambda: self.display.count(MAGENTA) == width * height,
+                           lambda: f"there are {self.display.count(MAGENTA)}")
+                window.kill()
+                window.wait()
+
+    def test_on_wayland(self):
+        person, name = self.person, "Wayland"
+        console = self.start_guest(name)
+        compositor = Compositor(person.runtime, self.display)
+        self.addCleanup(compositor.close)
+        self.until("no Wayland compositor", compositor.path.exists)
+        screen = self.until("no compositor's screen", lambda: self.search("--onlyvisible", "--name", "Weston Compositor"))[0]
+        self.environment |= {"QT_QPA_PLATFORM": "wayland", "WAYLAND_DISPLAY": compositor.socket}
+        window = self.window(name)
+        person.run("type", name, "printf '\\033[45m\\033[2J'\n")
+
+        def is_shown():
+            if window.poll() is not None:
+                self.fail(f"bygone-window ended with {window.returncode}: {window.stderr.read()}")
+            return MAGENTA in self.colours()
+        self.until("the guest's picture is not on the display", is_shown)
+        self.do("windowfocus", "--sync", screen)
+        self.do("mousemove", "--window", screen, 600, 500, "click", 1)
+        console.expect("heard Microsoft Vmbus HID-compliant Mouse")
+        self.do("type", "--delay", 60, "echo Keys-$((6*7)) > /dev/ttyS0")
+        self.do("key", "Return")
+        console.expect("Keys-42")
+        self.do("key", "Control_R+p")
+        self.until("the host key does not pause", lambda: self.state(name) == "paused")
+        self.do("key", "Control_R+p")
+        self.until("the host key does not resume", lambda: self.state(name) == "running")
+        person.run("stop", name, "--force")
+        self.assertIsNone(window.poll())
+
 
 def main():
     global WINDOW
@@ -169,7 +256,7 @@ def main():
     options, rest = parser.parse_known_args()
     WINDOW = str(pathlib.Path(options.window).resolve())
     guest_test.PROGRAM, guest_test.KERNEL = options.bygone, guest_test.run_nested.kernel(options.cache)
-    unittest.main(argv=[sys.argv[0], *rest], defaultTest="WindowTest.test_a_persons_way_through_the_window")
+    unittest.main(argv=[sys.argv[0], *rest])
 
 
 if __name__ == "__main__":

@@ -75,6 +75,11 @@ struct GuestSockets {
   std::vector<std::uint32_t> ports;         ///< of the guest's, that get a socket of their own
 };
 
+/// Which integration services the guest finds. Without the shutdown service the power button is pressed to ask it to shut down.
+struct IntegrationOptions {
+  bool has_shutdown = true, has_heartbeat = true, has_time = true, has_key_values = true;
+};
+
 struct MachineOptions {
   cpu::Engine* engine = nullptr;
   std::uint32_t processors = 1;
@@ -90,6 +95,7 @@ struct MachineOptions {
   SerialOptions com1, com2;
   std::vector<DiskOptions> disks;
   GuestSockets sockets;
+  IntegrationOptions integration;
   std::vector<NetworkOptions> networks;  ///< one adapter each, at most kMaximumNetworks
   /// What the guest may know of its host and itself through key-value exchange: HostName, VirtualMachineName, VirtualMachineId…
   devices::integration::KeyValues host_facts;

@@ -174,11 +174,16 @@ Result<void> Machine::Parts::create_bus_devices() {
     ++lun;
   }
   bus = std::make_unique<vmbus::Server>(memory, hypervisor->synic(), *loop, log.part("vmbus"));
-  for (vmbus::Device* device : {static_cast<vmbus::Device*>(video.get()), static_cast<vmbus::Device*>(keyboard.get()),
-                                static_cast<vmbus::Device*>(mouse.get()), static_cast<vmbus::Device*>(shutdown.get()),
-                                static_cast<vmbus::Device*>(heartbeat.get()), static_cast<vmbus::Device*>(time_sync.get()),
-                                static_cast<vmbus::Device*>(key_values.get())}) {
-    BYGONE_CHECK(bus->add_device(*device, *loop));
+  const IntegrationOptions& has = options.integration;
+  const std::pair<vmbus::Device*, bool> given[] = {{video.get(), true},
+                                                   {keyboard.get(), true},
+                                                   {mouse.get(), true},
+                                                   {shutdown.get(), has.has_shutdown},
+                                                   {heartbeat.get(), has.has_heartbeat},
+                                                   {time_sync.get(), has.has_time},
+                                                   {key_values.get(), has.has_key_values}};
+  for (const auto& [device, is_offered] : given) {
+    if (is_offered) BYGONE_CHECK(bus->add_device(*device, *loop));
   }
   BYGONE_CHECK(bus->add_device(*storage, *storage_loop));
   BYGONE_CHECK(create_networks());

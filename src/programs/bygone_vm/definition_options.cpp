@@ -24,6 +24,20 @@ Result<void> open_into(gen2::MachineOptions& options, const std::filesystem::pat
   return {};
 }
 
+/// What would harm if it were passed over: a person who asks for it relies on it.
+Result<void> check_promises(const library::Definition& definition) {
+  if (definition.wants_secure_boot) {
+    return std::unexpected(Error{ErrorCode::kUnsupported, "the definition asks for Secure Boot, and this version's firmware checks no signatures",
+                                 fmt::format("bygone set \"{}\" boot.secure_boot=false starts it without", definition.name)});
+  }
+  for (std::size_t index = 0; index < definition.disks.size(); ++index) {
+    if (!definition.disks[index].undo) continue;
+    return std::unexpected(Error{ErrorCode::kUnsupported, fmt::format("the definition asks for an undo disk on {}, and this version has none", definition.disks[index].path),
+                                 fmt::format("bygone clone keeps the disk as it is; bygone set \"{}\" disks.{}.undo=false writes to it", definition.name, index)});
+  }
+  return {};
+}
+
 /// An adapter keeps its address over runs: from the machine's id, in the range that is free for anybody's use.
 std::string address_of(const Guid& id, std::size_t index) {
   if (id.is_zero()) return {};
@@ -50,6 +64,7 @@ Result<gen2::SerialOptions> serial_of(const std::string& text, const library::Ma
 
 Result<gen2::MachineOptions> machine_options(const library::Definition& definition, const library::MachineFolder& folder,
                                              const gen2::SerialOptions& console) {
+  BYGONE_CHECK(check_promises(definition));
   gen2::MachineOptions options;
   options.processors = definition.processors;
   options.memory_bytes = definition.memory_bytes;
@@ -85,6 +100,8 @@ Result<gen2::MachineOptions> machine_options(const library::Definition& definiti
   }
   if (definition.has_sockets) options.sockets = {service::control::guest_sockets(definition.name), {spec::agent::kVsockPort}};
   options.host_facts = host_facts(definition);
+  options.integration = {definition.integration.has_shutdown, definition.integration.has_heartbeat, definition.integration.has_time,
+                         definition.integration.has_key_values};
   BYGONE_ASSIGN(options.com1, serial_of(definition.com1, folder, console));
   BYGONE_ASSIGN(options.com2, serial_of(definition.com2, folder, {}));
   return options;
