@@ -21,7 +21,7 @@ class CoreTest : public testing::Test {
     EXPECT_TRUE(memory_.add_ram({0}, 2 << 20));
     PartitionOptions options;
     options.memory = &memory_;
-    partition_ = std::make_unique<SoftwarePartition>(std::move(options), 1'000'000'000);
+    partition_ = SoftwarePartition::create(std::move(options), 1'000'000'000).value();
     auto system = prepare_long_mode(memory_, {0x1000}, {0x8000});
     EXPECT_TRUE(system);
     system->apic_base = 0;
