@@ -256,7 +256,8 @@ class Script {
     };
     put(std::as_bytes(std::span(&descriptor, 1)));
     put(std::span(bytes).first(std::min(body, bytes.size())));
-    put(std::span(std::array<std::byte, 8>{}));
+    constexpr std::array<std::byte, 8> kPreviousIndices{};
+    put(kPreviousIndices);
     (void)memory_.write_object({ring}, at);
     cpu::HypercallExit exit;
     exit.control = 0x1005D;  // signal event, fast

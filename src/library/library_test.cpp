@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "library/document_lines.h"
+#include "support/unique_fd.h"
 
 namespace bygone::library {
 namespace {
