@@ -214,7 +214,7 @@ class Boot(unittest.TestCase):
 
     def expect_fields(self, machine, name):
         """A line of inspect.cpp's: its name, then words and fields."""
-        line = machine.expect(rf"(?:^\s*|\n){name}( [^\r]*)\r\n")[1].decode()
+        line = machine.expect(rf"(?:^|\n)\s*{name}( [^\r]*)\r\n")[1].decode()
         return {key: int(value, 16) for key, value in re.findall(r" ([\w-]+)=([0-9a-f]+)", line)}, line
 
     def test_boot_loader_finds_what_it_expects_and_the_hypervisor_is_left_clean(self):
@@ -233,7 +233,10 @@ class Boot(unittest.TestCase):
         subprocess.run(["mcopy", "-s", "-i", disk, tree, "::/"], check=True)
         picture = self.folder / "screen.png"
         seen = []
+        machine = None
         for _ in range(2):
+            if machine is not None:
+                machine.stop()
             machine = self.start("--disk", disk, *dvds, "--screenshot", picture, "--verbose", "--variables",
                                  self.folder / "variables")
             self.check_memory_attributes(machine)
