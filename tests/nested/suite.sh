@@ -39,7 +39,12 @@ for facilities in all none; do
   part "test guests on KVM, done by the kernel: $facilities" \
     ./guest_runner --engine kvm --facilities $facilities $emulated --limit 120 "$@"
 done
+# smp is left out: with four processors that spin it comes to no end there; hyperv moves with two.
+moving=
+for image in "$@"; do
+  case $image in smp.* | */smp.*) ;; *) moving="$moving $image" ;; esac
+done
 part "test guests that move between KVM and the software processor" \
-  ./guest_runner --engine kvm --move --facilities all $emulated --limit 120 "$@"
+  ./guest_runner --engine kvm --move --facilities all $emulated --limit 120 $moving
 rm -f "$engines"
 exit $failed
