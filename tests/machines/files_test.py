@@ -87,10 +87,10 @@ class FilesTest(unittest.TestCase):
         self.assertEqual(code, 0, said)
         self.assertEqual((self.show("Plain")["memory"], self.show("Plain")["network"]), ("1G", [{"connection": "nat"}]))
         base = person.place / "Plain/Plain.vhdx"
-        self.assertEqual(json.loads(person.run("disk", "info", base, "--json"))[0]["kind"], "dynamic")
+        self.assertEqual(json.loads(person.run("disk", "info", base, "--json"))[0]["kind"], "VHDX, dynamic")
         code, said = self.answer_the_wizard("Difference", "", "", "", "differencing", str(base))
         self.assertEqual(code, 0, said)
-        self.assertEqual(json.loads(person.run("disk", "info", person.place / "Difference/Difference.vhdx", "--json"))[0]["kind"], "differencing")
+        self.assertEqual(json.loads(person.run("disk", "info", person.place / "Difference/Difference.vhdx", "--json"))[0]["kind"], "VHDX, differencing")
         other = person.root / "other"
         code, said = self.answer_the_wizard("Existing", str(other), "", "", "existing", str(base))
         self.assertEqual(code, 0, said)
