@@ -27,6 +27,6 @@ int main(int argc, char** argv) {
     outcome = std::unexpected(found.error());
     bygone::service::report_readiness(ready_fd, outcome);
   }
-  if (!outcome) std::cerr << "bygone-vm: " << outcome.error().text() << std::endl;
+  if (!outcome) std::cerr << "bygone-vm: " << outcome.error().text() << "\n";
   return outcome ? 0 : 1;
 }

@@ -519,6 +519,55 @@ TEST(Tools, sixty_four_tebibytes_open_at_once) {
   ASSERT_TRUE((*device)->close());
 }
 
+TEST(Tools, a_parent_is_looked_for_beside_the_child_first_and_then_where_it_was) {
+  namespace fs = std::filesystem;
+  for (const char* ending : {".vhdx", ".vhd"}) {
+    const TestFolder folder;
+    fs::create_directories(folder.path("old"));
+    fs::create_directories(folder.path("new"));
+    const std::string base = folder.path(std::string("old/base") + ending);
+    CreateOptions options;
+    options.format = format_of_name(base).value();
+    options.size_bytes = kDiskBytes;
+    ASSERT_TRUE(create_disk(base, options));
+    options.kind = DiskKind::kDifferencing;
+    options.parent = base;
+    ASSERT_TRUE(create_disk(folder.path(std::string("old/child") + ending), options));
+    const std::string child = folder.path(std::string("new/child") + ending);
+    fs::rename(folder.path(std::string("old/child") + ending), child);
+    EXPECT_EQ(describe_chain(child).value()[0].parent_path, base) << "by its absolute path";
+    EXPECT_TRUE(open_image(child));
+    const std::string beside = folder.path(std::string("new/base") + ending);
+    fs::copy_file(base, beside);
+    fs::last_write_time(beside, fs::last_write_time(base));
+    EXPECT_EQ(describe_chain(child).value()[0].parent_path, beside) << "beside the child";
+    EXPECT_TRUE(open_image(child));
+  }
+}
+
+TEST(Tools, the_largest_vhd) {
+  const TestFolder folder;
+  CreateOptions options;
+  options.format = DiskFormat::kVhd;
+  options.size_bytes = std::uint64_t{2040} << 30;
+  ASSERT_TRUE(create_disk(folder.path("huge.vhd"), options));
+  const Model bytes(4096, std::byte{7});
+  {
+    auto device = open_image(folder.path("huge.vhd"));
+    ASSERT_TRUE(device) << device.error().text();
+    ASSERT_TRUE(write_blocks(**device, options.size_bytes - 4096, bytes));
+    ASSERT_TRUE((*device)->close());
+  }
+  auto device = open_image(folder.path("huge.vhd"));
+  Model read(4096);
+  ASSERT_TRUE(read_blocks(**device, options.size_bytes - 4096, read));
+  EXPECT_EQ(read, bytes);
+  options.size_bytes += 512;
+  const auto refused = create_disk(folder.path("more.vhd"), options);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text(), HasSubstr("2040 GiB"));
+}
+
 TEST(Tools, blocks_of_every_size) {
   const TestFolder folder;
   constexpr std::uint64_t kBytes = std::uint64_t{1} << 30;

@@ -71,7 +71,7 @@ Result<void> log(const LogArguments& arguments, CommandContext& context) {
     if (!event) return event.error().code == ErrorCode::kCancelled ? Result<void>() : std::unexpected(event.error());
     if (!*event) continue;
     if (const auto* line = std::get_if<control::LogLine>(&(*event)->event)) {
-      context.out() << line->level << ": " << line->part << (line->part.empty() ? "" : ": ") << line->text << std::endl;
+      context.out() << line->level << ": " << line->part << (line->part.empty() ? "" : ": ") << line->text << "\n" << std::flush;
     }
   }
   return {};

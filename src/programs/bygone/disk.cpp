@@ -38,7 +38,7 @@ class ProgressPrinter {
     last_ = now;
     const double part = static_cast<double>(done) / static_cast<double>(total);
     if (context_.is_json()) {
-      context_.err() << json{{"progress", part}}.dump() << std::endl;
+      context_.err() << json{{"progress", part}}.dump() << "\n" << std::flush;
     } else if (context_.shows_progress_bar()) {
       constexpr int kWidth = 40;
       const int filled = static_cast<int>(part * kWidth);

@@ -135,9 +135,9 @@ Result<ReadableSource> make_readable(const std::string& source, const std::strin
   if (context.is_json()) {
     context.err() << nlohmann::json{{"note", "reading " + source + " through qemu-img"}}.dump(
                          -1, ' ', false, nlohmann::json::error_handler_t::replace)
-                  << std::endl;
+                  << "\n" << std::flush;
   } else {
-    context.err() << "bygone: reading " << source << " through qemu-img" << std::endl;
+    context.err() << "bygone: reading " << source << " through qemu-img\n" << std::flush;
   }
   BYGONE_CHECK(run_qemu_img(source, format, raw.path(), progress));
   return raw;
