@@ -26,6 +26,12 @@ Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, std:
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) return fail_errno(errno, "opening " + path.string());
   std::vector<std::byte> content;
+  struct stat about = {};
+  if (::fstat(fd.get(), &about) == 0 && S_ISREG(about.st_mode)) {
+    const auto size = static_cast<std::size_t>(about.st_size);
+    if (size > maximum_bytes) return fail(ErrorCode::kExhausted, "{} is larger than {} bytes", path.string(), maximum_bytes);
+    content.reserve(size + (1 << 16));  // the last read finds the end
+  }
   for (;;) {
     const std::size_t have = content.size();
     content.resize(have + (1 << 16));

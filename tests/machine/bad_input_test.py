@@ -73,7 +73,8 @@ class BadInput(unittest.TestCase):
         self.says("reading the initrd", initrd=self.folder / "none")
         with open(large, "wb") as file:
             file.truncate(5 << 30)
-        self.says("reading the initrd", initrd=large)
+        self.says("reading the initrd", "has 5120 MiB", initrd=large)
+        self.says("reading the initrd", "is not a file", initrd=self.folder)
         self.says("command line has 300 characters; this kernel takes 255", append="x" * 300)
 
     def test_sizes(self):

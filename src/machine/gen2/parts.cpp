@@ -17,7 +17,7 @@ Result<std::unique_ptr<Machine::Parts>> Machine::Parts::create(MachineOptions gi
     return fail(ErrorCode::kInvalidArgument, "a machine has 1 to {} processors, not {}", kMaximumProcessors, given.processors);
   }
   auto parts = std::make_unique<Parts>(std::move(given));
-  BYGONE_ASSIGN(parts->boot_image, read_boot_image(parts->options.boot));
+  BYGONE_ASSIGN(parts->boot_image, open_boot_image(parts->options.boot));
   if (!parts->options.saved_state.empty()) BYGONE_CHECK(parts->open_saved_state());
   BYGONE_ASSIGN(parts->loop, EventLoop::create());
   BYGONE_CHECK(parts->create_memory());

@@ -115,14 +115,17 @@ Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::E
   return options;
 }
 
+/// The log has had the whole record.
+Result<void> crashed(const std::string& record) { return fail(ErrorCode::kIo, "the guest crashed: {}", record.substr(0, record.find('\n'))); }
+
 Result<void> explain(const gen2::MachineEnd& end, const std::string& crash_record) {
   using Reason = gen2::MachineEnd::Reason;
   switch (end.reason) {
     case Reason::kPoweredOff:
     case Reason::kStopped:
-      if (!crash_record.empty()) return fail(ErrorCode::kIo, "the guest crashed: {}", crash_record);
+      if (!crash_record.empty()) return crashed(crash_record);
       return {};
-    case Reason::kCrashed: return fail(ErrorCode::kIo, "the guest crashed: {}", end.detail);
+    case Reason::kCrashed: return crashed(end.detail);
     case Reason::kEngineFailed: return fail(ErrorCode::kInternal, "the processor engine failed: {}", end.detail);
   }
   return {};

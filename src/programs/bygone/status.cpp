@@ -25,7 +25,7 @@ Result<void> status(const std::string& name, CommandContext& context) {
                         about.value("seconds_up", 0.0),
                         screen.value("width", 0) == 0 ? "off" : fmt::format("{}x{}", screen.value("width", 0), screen.value("height", 0)), about.value("process", 0));
   }
-  if (const std::string record = about.value("crash", ""); !record.empty()) text += "\n  crash       " + record;
+  if (const std::string record = about.value("crash", ""); !record.empty()) text += "\n  crash       " + record.substr(0, record.find('\n'));
   context.print(text);
   return {};
 }
