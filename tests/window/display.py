@@ -1,5 +1,6 @@
 """Displays without a screen for programs with windows."""
 import os
+import re
 import struct
 import subprocess
 
@@ -55,6 +56,11 @@ class Compositor:
                                         env={**os.environ, "DISPLAY": display.name, "XDG_RUNTIME_DIR": str(folder)},
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.path = folder / self.socket
+
+    def window(self):
+        """The number of its window, once it is ready for clients; else None."""
+        found = re.search(r"x11 output .* window id (\d+)", self.log.read_text()) if self.path.exists() else None
+        return found and found[1]
 
     def close(self):
         self.process.terminate()

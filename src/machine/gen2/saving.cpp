@@ -89,11 +89,17 @@ std::vector<EventLoop*> Machine::Parts::loops() const {
   return result;
 }
 
+/// What a disk is known again by. An empty drive has nothing.
+static json facts_of(disk::BlockDevice* device) {
+  if (device == nullptr) return {{"size", 0}, {"content", ""}};
+  return {{"size", device->info().size_bytes}, {"content", device->content_stamp()}};
+}
+
 json Machine::Parts::manifest() const {
   json slots = json::array();
   for (const memory::Slot& slot : memory.slots()) slots.push_back({slot.base.value, slot.size});
   json disk_list = json::array();
-  for (const auto& device : disks) disk_list.push_back({{"size", device->info().size_bytes}, {"content", device->content_stamp()}});
+  for (const auto& device : disks) disk_list.push_back(facts_of(device.get()));
   return {{"version", kManifestVersion},
           {"kind", "generation 2"},
           {"saved_at", unix_milliseconds()},
@@ -143,7 +149,9 @@ Result<void> Machine::Parts::save(const std::filesystem::path& path, const saved
   BYGONE_ASSIGN(const json parts, save_parts());
   BYGONE_ASSIGN(const json processors, save_processors());
   // Now that no request is on its way: what the guest has written becomes durable before the state that relies on it.
-  for (const auto& device : disks) BYGONE_CHECK(disk::flush_blocks(*device));
+  for (const auto& device : disks) {
+    if (device) BYGONE_CHECK(disk::flush_blocks(*device));
+  }
   BYGONE_CHECK(file.append(SectionKind::kManifest, 0, to_cbor(manifest())));
   BYGONE_CHECK(file.append(SectionKind::kProcessors, 0, to_cbor(processors)));
   BYGONE_CHECK(file.append(SectionKind::kParts, 0, to_cbor(parts)));
@@ -219,8 +227,9 @@ Result<void> Machine::Parts::check_disks() const {
   for (std::size_t i = 0; i < disks.size(); ++i) {
     const json size = list[i].is_object() ? list[i].value("size", json()) : json();
     const json content = list[i].is_object() ? list[i].value("content", json()) : json();
-    if (size != disks[i]->info().size_bytes) return refuse(fmt::format("disk {} has another size than when the machine was saved", i), "Attach the disks it had");
-    if (content != disks[i]->content_stamp() && !options.accepts_changed_disks) {
+    const json now = facts_of(disks[i].get());
+    if (size != now["size"]) return refuse(fmt::format("disk {} has another size than when the machine was saved", i), "Attach the disks it had");
+    if (content != now["content"] && !options.accepts_changed_disks) {
       return refuse(fmt::format("disk {} has been written since the machine was saved", i),
                     "Resuming would mix the guest's memory of its files with other files and destroy them; delete the saved state to start afresh");
     }
