@@ -79,7 +79,7 @@ class DemoTest(unittest.TestCase):
 
         with self.subTest("the window shows the program"):
             heading = b"\x57\x3a\x1f"  # the page's heading, blue first
-            self.until("no window shows the page", lambda: display.count(heading) > 4000)
+            self.until("no window shows the page", lambda: display.count(heading, tolerance=1) > 4000)  # a renderer may round it the other way
 
         with self.subTest("what runs, by the agent"):
             self.assertIn("WineMine", self.windows())

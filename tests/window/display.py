@@ -1,4 +1,5 @@
 """Displays without a screen for programs with windows."""
+import collections
 import os
 import re
 import struct
@@ -33,12 +34,13 @@ class Display:
         start = header + 12 * colours
         return width, height, lambda x, y: data[start + y * line + 4 * x:start + y * line + 4 * x + 3]
 
-    def count(self, colour):
-        """How many pixels have that colour: three bytes, blue first."""
+    def count(self, colour, tolerance=0):
+        """How many pixels have that colour: three bytes, blue first, each up to `tolerance` off."""
         data = self.file.read_bytes()
         words = struct.unpack(">25I", data[:100])
-        wanted = int.from_bytes(colour, "little")
-        return sum(word & 0xFFFFFF == wanted for word in memoryview(data)[words[0] + 12 * words[19]:][:words[12] * words[5]].cast("I"))
+        counts = collections.Counter(memoryview(data)[words[0] + 12 * words[19]:][:words[12] * words[5]].cast("I"))
+        return sum(count for word, count in counts.items()
+                   if all(abs(have - want) <= tolerance for have, want in zip(word.to_bytes(4, "little"), colour)))
 
     def close(self):
         self.process.terminate()
