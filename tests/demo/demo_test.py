@@ -88,19 +88,20 @@ class DemoTest(unittest.TestCase):
             self.assertTrue(programs["SumatraPDF"]["windows"] and programs["Winemine"]["windows"], programs)
 
         with self.subTest("a program is started, and used by mouse and keyboard"):
+            def numbers():
+                return {window["id"] for window in person.json("app", "Demo", "--windows")}
+            before = numbers()
             person.run("app", "Demo", programs["Winemine"]["id"])
-            self.until("no second Winemine", lambda: self.windows().count("WineMine") == 2)
-            field = next(window for window in person.json("app", "Demo", "--windows") if window["title"] == "WineMine" and window["active"])
-            before, after = person.root / "before.png", person.root / "after.png"
-            person.run("screenshot", "Demo", before)
-            person.run("click", "Demo", field["x"] + field["width"] // 2, field["y"] + field["height"] * 3 // 4)
+            second = self.until("no second Winemine", lambda: numbers() - before).pop()
+            field = next(window for window in person.json("app", "Demo", "--windows") if window["id"] == second)
+            self.assertEqual(field["title"], "WineMine")
 
-            def is_changed():
-                person.run("screenshot", "Demo", after)
-                return before.read_bytes() != after.read_bytes()
-            self.until("a click changes nothing", is_changed)
+            # The click takes the keyboard there; which window the keys then close tells whether it did.
+            person.run("click", "Demo", field["x"] + field["width"] // 2, field["y"] + field["height"] * 3 // 4)
+            time.sleep(2)
             person.run("type", "Demo", "--keys", "alt-f4")
-            self.until("Alt-F4 closes no Winemine", lambda: self.windows().count("WineMine") == 1)
+            self.until("Alt-F4 closes no window", lambda: len(numbers()) == len(before))
+            self.assertEqual(numbers(), before)
 
         with self.subTest("saved, and as it was"):
             before = sorted(self.windows())
