@@ -5,7 +5,7 @@
 
 Prints the guest's frames a second, the updates that the machine's process told, and the share of a core that everything outside the
 guest took: the machine's process without its virtual processors, and the window. The X server's own work is printed for itself. A
-second line is for as many frames as the guest can make. Needs busybox-static, gcc, xvfb and what tests/linux_guest/make_guest.py needs.
+second line is for as many frames as the guest can make. Needs busybox-static, gcc, libdrm-dev, xvfb and what tests/linux_guest/make_guest.py needs.
 """
 import argparse
 import json

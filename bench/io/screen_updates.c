@@ -1,8 +1,8 @@
 // Runs in the guest: draws whole frames through the kernel's display driver, as fast as it is asked, and says how many it drew.
 // Usage: screen_updates WIDTH HEIGHT FRAMES_A_SECOND SECONDS     (0 frames a second: as many as possible)
 #define _GNU_SOURCE
-#include <drm/drm.h>
-#include <drm/drm_mode.h>
+#include <libdrm/drm.h>
+#include <libdrm/drm_mode.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>

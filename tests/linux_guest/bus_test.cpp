@@ -52,8 +52,8 @@ TEST(BusOnLinux, the_bus_driver_itself_comes_and_goes) {
   // All that stand on it go first, and with hv_sock what tells how it went: the console says it.
   guest.run("cat > /tmp/again <<'END'\nsleep 1\nkillall socat\n"
             "for i in $(seq 150); do grep -q '^hv_sock .* 0 ' /proc/modules && break; sleep 0.1; done\n"
-            "for c in /sys/class/vtconsole/vtcon*; do grep -q 'frame buffer' $c/name && echo 0 > $c/bind; done\n"
             "for i in 1 2 3 4 5 6 7 8 9 10; do\n"
+            "  for c in /sys/class/vtconsole/vtcon*; do grep -q 'frame buffer' $c/name && echo 0 > $c/bind; done\n"
             "  /bin/modprobe -r -a hv_sock hv_utils hv_storvsc hv_balloon hyperv_fb && /bin/modprobe -r hv_vmbus || echo FAILED to go: $(lsmod | grep hv_vmbus)\n"
             "  /bin/modprobe -a hv_vmbus hv_utils hv_storvsc hv_balloon hyperv_fb hv_sock || echo FAILED to come\n"
             "done\n"
