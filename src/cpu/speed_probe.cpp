@@ -118,12 +118,15 @@ Result<void> start_turns(Vcpu& vcpu, ProbeLoop loop, std::uint64_t turns) {
 /// A busy host holds measurements up, so a bad one is not believed at once; on an idle host an emulator takes 60 ms each time.
 constexpr int kTries = 3;
 
-struct Measurement {
-  Speed speed;
-  bool is_void = false;  ///< there was time for the first run only, which pays for everything cold
-};
+/// The first run pays for everything cold: page tables of the host, a nested host's translations. It is not counted.
+Result<void> warm_up(Vcpu& vcpu, ProbeLoop loop) {
+  const Watchdog watchdog(vcpu, ProbeClock::now() + kLimit);
+  BYGONE_CHECK(start_turns(vcpu, loop, kFirstTurns));
+  BYGONE_CHECK(vcpu.run());
+  return {};
+}
 
-Result<Measurement> measure_once(Vcpu& vcpu, ProbeLoop loop, ProbeClock::time_point deadline) {
+Result<Speed> measure_once(Vcpu& vcpu, ProbeLoop loop, ProbeClock::time_point deadline) {
   const auto begin = ProbeClock::now();
   const Watchdog watchdog(vcpu, std::min(begin + kLimit, std::max(deadline, begin + kSoftLimit)));
   std::uint64_t turns = kFirstTurns;
@@ -133,13 +136,13 @@ Result<Measurement> measure_once(Vcpu& vcpu, ProbeLoop loop, ProbeClock::time_po
     const auto start = ProbeClock::now();
     BYGONE_ASSIGN(const Exit* exit, vcpu.run());
     const auto now = ProbeClock::now();
-    if (std::holds_alternative<UnrecoverableExit>(*exit)) return Measurement{.speed = {.is_beyond_engine = true}};
+    if (std::holds_alternative<UnrecoverableExit>(*exit)) return Speed{.is_beyond_engine = true};
     if (std::holds_alternative<ShutdownExit>(*exit)) {
       return fail(ErrorCode::kUnsupported, "the probe's loop ended in a triple fault");
     }
     const bool is_stopped = !std::holds_alternative<PortExit>(*exit);  // by the watchdog: the true rate is lower still
     best = std::max(best, rate(turns, now - start));
-    if (is_stopped || now - begin > kSoftLimit) return Measurement{{best, false}, turns == kFirstTurns};
+    if (is_stopped || now - begin > kSoftLimit) return Speed{.million_instructions_per_second = best};
     if (now - start < kEnough) turns *= 4;
   }
 }
@@ -158,14 +161,14 @@ Result<void> prepare_probe_memory(memory::GuestMemory& memory) {
 Result<Speed> measure_speed(memory::GuestMemory& memory, Vcpu& vcpu, ProbeLoop loop, double wanted, ProbeClock::time_point deadline) {
   BYGONE_ASSIGN(const SystemRegisters system, prepare_long_mode(memory, kPageTables, kDescriptors));
   BYGONE_CHECK(vcpu.set_system_registers(system));
+  BYGONE_CHECK(warm_up(vcpu, loop));
   Speed best;
   int tries = 0;
   do {
-    BYGONE_ASSIGN(const Measurement measurement, measure_once(vcpu, loop, deadline));
-    if (measurement.speed.is_beyond_engine) return measurement.speed;
-    if (!measurement.is_void) ++tries;
-    if (measurement.speed.million_instructions_per_second > best.million_instructions_per_second) best = measurement.speed;
-  } while (tries < kTries && best.million_instructions_per_second < wanted && ProbeClock::now() + kSoftLimit < deadline);
+    BYGONE_ASSIGN(const Speed speed, measure_once(vcpu, loop, deadline));
+    if (speed.is_beyond_engine) return speed;
+    if (speed.million_instructions_per_second > best.million_instructions_per_second) best = speed;
+  } while (++tries < kTries && best.million_instructions_per_second < wanted && ProbeClock::now() + kSoftLimit < deadline);
   return best;
 }
 

@@ -11,7 +11,14 @@ part() {
   echo "== $name"
   "$@" || { echo "nested: $name failed with status $?"; failed=1; }
 }
-engine_is_usable() { ./bygone engine --fresh | tee "$engines"; grep -q "^kvm: usable, taken by default" "$engines"; }
+# A busy host may hold up the measurement of an emulated processor for longer than it is allowed to take: it is asked three times.
+engine_is_usable() {
+  for attempt in 1 2 3; do
+    ./bygone engine --fresh | tee "$engines"
+    grep -q "^kvm: usable, taken by default" "$engines" && return 0
+  done
+  return 1
+}
 part "bygone engine finds KVM usable" engine_is_usable
 
 # Without the device, with a device that is no KVM and as a user whom it is closed to, it has to say so, whatever an earlier run found.

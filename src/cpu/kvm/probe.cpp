@@ -45,7 +45,6 @@ EngineStatus judge(const std::string& device_path, double guest, double native, 
 }  // namespace
 
 EngineStatus probe(const std::string& device_path) {
-  const auto deadline = ProbeClock::now() + kTimeLimit;
   auto device = Device::open(device_path);
   if (!device) return unusable(device.error());
   memory::GuestMemory memory;
@@ -53,6 +52,7 @@ EngineStatus probe(const std::string& device_path) {
   if (!partition) return unusable(partition.error());
   Vcpu& vcpu = (*partition)->vcpu(VpIndex{0});
   const double native = measure_native_speed();
+  const auto deadline = ProbeClock::now() + kTimeLimit;
   auto guest = measure_speed(memory, vcpu, ProbeLoop::kVector, native * kNativeOrder, deadline);
   const bool is_beyond_emulator = guest && guest->is_beyond_engine;
   // For the figure alone: one measurement says enough.

@@ -9,7 +9,7 @@
 
 namespace bygone::cpu::kvm {
 
-/// Takes at most 300 ms, and what the host makes of it when it is busy.
+/// Measures for at most 300 ms, beside what making a machine takes (a few milliseconds on a host that is not itself emulated).
 [[nodiscard]] EngineStatus probe(const std::string& device_path);
 
 }  // namespace bygone::cpu::kvm
