@@ -459,6 +459,16 @@ TEST_F(KvmEngineTest, init_and_start_up_messages_start_another_processor) {
   EXPECT_EQ(out->port, 0x81);
 }
 
+TEST_F(KvmEngineTest, a_start_up_message_to_a_processor_that_stands_is_in_its_state) {
+  partition_->request_interrupt({.delivery = DeliveryMode::kInit, .destination = 1});
+  partition_->request_interrupt({.delivery = DeliveryMode::kStartUp, .vector = 0x10, .destination = 1});
+  const auto state = partition_->vcpu(VpIndex{1}).save_state();
+  ASSERT_TRUE(state) << state.error().text();
+  EXPECT_EQ(state->events.activity, ActivityState::kRunning);
+  EXPECT_EQ(state->general.rip, 0U);
+  EXPECT_EQ(state->system.segments[static_cast<std::size_t>(SegmentName::kCs)].base, 0x10000U);
+}
+
 TEST_F(KvmEngineTest, a_guest_sees_the_processor_that_the_table_describes) {
   CpuidTable table = cpuid_;
   CpuidResult features = table.query(1, 0);

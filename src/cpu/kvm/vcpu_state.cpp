@@ -328,6 +328,9 @@ Result<void> KvmVcpu::set_events(const PendingEvents& from) {
 
 Result<VcpuState> KvmVcpu::save_state() {
   BYGONE_CHECK(complete_pending());
+  // Asking for the activity makes KVM serve an INIT or start-up message that came meanwhile, which changes the registers: so first.
+  kvm_mp_state activity;
+  BYGONE_CHECK(kernel_call(fd(), KVM_GET_MP_STATE, "KVM_GET_MP_STATE", &activity));
   BYGONE_ASSIGN(const LocalApicState apic, get_local_apic());
   if (has_run_out(apic)) collect_due_timer();
   return read_state();
