@@ -24,7 +24,7 @@ LIMIT_SECONDS = 240
 # Commands come over COM1 and are answered there. COM2 repeats what it is sent.
 INIT = """
 stty -F /dev/ttyS0 -echo 2>/dev/null
-(while read -r line; do echo "second got $line"; done < /dev/ttyS1 > /dev/ttyS1) &
+(echo "second is up"; while read -r line; do echo "second got $line"; done) < /dev/ttyS1 > /dev/ttyS1 &
 echo "guest is up"
 while read -r line; do eval "$line"; done
 sleep 1000
@@ -132,6 +132,7 @@ class GuestHardware(unittest.TestCase):
                 self.addCleanup(os.close, ports[match[1]])
         console, second = Stream(ports["1"]), Stream(ports["2"])
         console.expect("^guest is up")
+        second.expect("^second is up")  # what comes before a port is open is lost
         second.send("hello")
         second.expect("^second got hello")
         console.send("poweroff -f")
