@@ -20,7 +20,7 @@ from bygone_runner import Person
 from display import Display
 
 LIMIT_SECONDS = 1800
-PROGRAM_SECONDS = 300  # for one program in the guest to do what is asked of it
+PROGRAM_SECONDS = 900  # for one program in the guest to do what is asked of it
 SOURCE = CACHE = None
 
 
