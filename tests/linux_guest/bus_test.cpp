@@ -46,27 +46,6 @@ TEST(BusOnLinux, drivers_that_come_and_go_leave_a_working_bus) {
   std::filesystem::remove(disk);
 }
 
-TEST(BusOnLinux, the_bus_driver_itself_comes_and_goes) {
-  LinuxGuest guest({.modules = {"hv_utils", "hv_storvsc", "hv_balloon", "hyperv_fb"}});
-  ASSERT_TRUE(guest.is_up());
-  // All that stand on it go first, and with hv_sock what tells how it went: the console says it.
-  guest.run("cat > /tmp/again <<'END'\nsleep 1\nkillall socat\n"
-            "for i in $(seq 150); do grep -q '^hv_sock .* 0 ' /proc/modules && break; sleep 0.1; done\n"
-            "for i in 1 2 3 4 5 6 7 8 9 10; do\n"
-            "  for c in /sys/class/vtconsole/vtcon*; do grep -q 'frame buffer' $c/name && echo 0 > $c/bind; done\n"
-            "  /bin/modprobe -r -a hv_sock hv_utils hv_storvsc hv_balloon hyperv_fb && /bin/modprobe -r hv_vmbus || echo FAILED to go: $(lsmod | grep hv_vmbus)\n"
-            "  /bin/modprobe -a hv_vmbus hv_utils hv_storvsc hv_balloon hyperv_fb hv_sock || echo FAILED to come\n"
-            "done\n"
-            "setsid socat -t 86400 VSOCK-LISTEN:1,fork,backlog=64 EXEC:/bin/sh,stderr &\necho the bus is back\nEND\n"
-            "setsid sh /tmp/again < /dev/null > /dev/console 2>&1 &");
-  EXPECT_TRUE(guest.wait_for_console("the bus is back"));
-  EXPECT_THAT(guest.console(), testing::Not(testing::HasSubstr("FAILED")));
-  ASSERT_TRUE(guest.wait_for_shell());
-  EXPECT_THAT(guest.run("dmesg"), testing::Not(testing::AnyOf(testing::HasSubstr("BUG:"), testing::HasSubstr("WARNING:"))));
-  guest.machine().request_shutdown();
-  EXPECT_TRUE(guest.machine().wait_for(240s));
-}
-
 TEST(BusOnLinux, a_guest_may_restart_and_go_into_another_kernel) {
   LinuxGuest guest({.modules = {"hv_utils", "hv_storvsc"}, .memory_megabytes = 768});
   ASSERT_TRUE(guest.is_up());
