@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <optional>
+#include <utility>
 #include <vector>
 
 namespace bygone::cpu::translator {
@@ -20,21 +22,36 @@ TEST(VcpuBlock, tables_are_where_emitted_code_expects_them) {
   EXPECT_EQ(tlb_index(0x1234'5678'9000) << 5, (0x1234'5678'9000ULL >> kTlbIndexShift) & kTlbIndexMask);
 }
 
-TEST(VcpuBlock, a_full_address_range_is_an_error_and_no_exception) {
-  struct Hole {
-    void* place;
-    std::size_t size;
-  };
-  std::vector<Hole> holes;  // everything that is free below 2 GiB
-  for (std::size_t size = 256 << 20; size >= 4096; size /= 2) {
-    for (;;) {
-      void* place = ::mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_32BIT, -1, 0);
-      if (place == MAP_FAILED) break;
-      holes.push_back({place, size});
+/// Takes what is free between two addresses. Place by place: where the kernel itself looks below 2 GiB begins elsewhere at each call.
+class Filling {
+ public:
+  Filling(std::uintptr_t begin, std::uintptr_t end) { take(begin, end); }
+  ~Filling() {
+    for (const auto& [place, size] : taken_) ::munmap(place, size);
+  }
+  Filling(const Filling&) = delete;
+  Filling& operator=(const Filling&) = delete;
+
+ private:
+  void take(std::uintptr_t begin, std::uintptr_t end) {
+    void* const wanted = reinterpret_cast<void*>(begin);
+    const std::size_t size = end - begin;
+    void* place = ::mmap(wanted, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    if (place == wanted) {
+      taken_.emplace_back(place, size);
+    } else if (size > 4096) {
+      const std::uintptr_t middle = begin + size / 2;
+      take(begin, middle);
+      take(middle, end);
     }
   }
+  std::vector<std::pair<void*, std::size_t>> taken_;
+};
+
+TEST(VcpuBlock, a_full_address_range_is_an_error_and_no_exception) {
+  std::optional<Filling> filling(std::in_place, 0x4000'0000, 0x8000'0000);  // where MAP_32BIT looks
   const auto refused = VcpuBlock::create();
-  for (const Hole& hole : holes) ::munmap(hole.place, hole.size);
+  filling.reset();
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kExhausted);
   EXPECT_NE(refused.error().message.find("below 2 GiB"), std::string::npos);
