@@ -16,9 +16,9 @@ for facilities in all none; do
   : > console.txt
   ./bygone boot --engine kvm --facilities $facilities --memory 256M --firmware bygone.fd --efi hello.efi < /dev/null > console.txt 2>&1 &
   machine=$!
-  wait_for $machine "hello: on COM1" 200
-  wait_for $machine "firmware by Bygone" 60
-  wait_for $machine "hello: done" 60
+  wait_for $machine "hello: on COM1" 400
+  wait_for $machine "firmware by Bygone" 400
+  wait_for $machine "hello: done" 400
   kill $machine; wait $machine 2>/dev/null
   echo "firmware: the program ran, done by the kernel: $facilities"
 done
