@@ -230,6 +230,8 @@ class SequenceMaker {
     }
     const int base = gpr_number(operand.mem.base);
     if (base < 0 || (base != 4 && (kPointers >> base & 1) == 0)) return false;
+    // The register of string destinations is not moved by the data segment's base: with it, it leads to where the test itself lives.
+    if (!flat_ && base == 7) return false;
     if (operand.mem.disp.value > 0x900 || operand.mem.disp.value < -0x900) return false;
     const ZydisRegister index = operand.mem.index;
     if (index == ZYDIS_REGISTER_NONE || gpr_number(index) == static_cast<int>(index_register())) return true;
