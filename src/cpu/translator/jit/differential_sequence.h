@@ -226,7 +226,7 @@ class SequenceMaker {
     if (operand.visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN) {
       if (is_string) return true;
       if (is_stack) return gpr_number(operand.mem.base) == 4;
-      return in_.zydis.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU || in_.zydis.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU;
+      return flat_ && (in_.zydis.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU || in_.zydis.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU);  // DS:EDI too
     }
     const int base = gpr_number(operand.mem.base);
     if (base < 0 || (base != 4 && (kPointers >> base & 1) == 0)) return false;
