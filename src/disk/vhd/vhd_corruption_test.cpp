@@ -5,8 +5,7 @@
 #include <array>
 #include <functional>
 
-#include "disk/fault_file.h"
-#include "disk/tools/inspect.h"
+#include "disk/testing_corruption.h"
 #include "disk/vhd/vhd_layout.h"
 
 namespace bygone::disk {
@@ -16,7 +15,7 @@ namespace vhd = spec::vhd;
 using testing::HasSubstr;
 
 /// A dynamic image of 16 MiB in blocks of 2 MiB: footer's copy, header, table of 8 entries in a sector, footer.
-class VhdCorruption : public testing::Test {
+class VhdCorruption : public CorruptionTest<VhdLayout> {
  protected:
   static constexpr std::uint64_t kHeader = 512;
   static constexpr std::uint64_t kTable = 1536;
@@ -33,16 +32,6 @@ class VhdCorruption : public testing::Test {
     FaultFile file(history_);
     ASSERT_TRUE(create_vhd(file, parameters));
   }
-  template <typename T>
-  T get(std::uint64_t offset) {
-    T value;
-    history_->now.read(offset, writable_bytes_of(value));
-    return value;
-  }
-  template <typename T>
-  void put(std::uint64_t offset, const T& value) {
-    history_->now.write(offset, bytes_of(value));
-  }
   std::uint64_t footer_offset() { return history_->now.size() - sizeof(vhd::Footer); }
   /// Changes the footer and its copy; the checksums are right.
   void change_footer(const std::function<void(vhd::Footer&)>& change) {
@@ -58,12 +47,6 @@ class VhdCorruption : public testing::Test {
     header.checksum = vhd_checksum(header);
     put(kHeader, header);
   }
-  Error open_error() {
-    FaultFile file(history_);
-    auto layout = VhdLayout::open(file);
-    if (layout) return {ErrorCode::kInternal, "opened all the same", {}};
-    return layout.error();
-  }
   Error find_error() {
     FaultFile file(history_);
     auto layout = VhdLayout::open(file);
@@ -72,18 +55,6 @@ class VhdCorruption : public testing::Test {
     if (found) return {ErrorCode::kInternal, "found all the same", {}};
     return found.error();
   }
-  std::vector<std::string> findings() {
-    FaultFile file(history_, true);
-    auto layout = VhdLayout::open(file);
-    if (!layout) return {layout.error().message};
-    const auto found = check_layout(**layout, false, {});
-    if (!found) return {found.error().message};
-    std::vector<std::string> texts;
-    for (const Finding& finding : *found) texts.push_back(finding.text);
-    return texts;
-  }
-
-  std::shared_ptr<FaultFile::History> history_;
 };
 
 TEST_F(VhdCorruption, untouched_files_open) {

@@ -1,23 +1,18 @@
 // What the tests of damaged VHDX files share: a small sound file whose structures can be changed.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <cstring>
 #include <functional>
-#include <memory>
-#include <string>
 #include <vector>
 
-#include "disk/fault_file.h"
-#include "disk/tools/inspect.h"
+#include "disk/testing_corruption.h"
 #include "disk/vhdx/vhdx_create.h"
 #include "disk/vhdx/vhdx_layout.h"
 #include "support/crc32c.h"
 
 namespace bygone::disk {
 
-class VhdxCorruption : public testing::Test {
+class VhdxCorruption : public CorruptionTest<VhdxLayout> {
  protected:
   VhdxCorruption() {
     VhdxMetadata metadata;
@@ -30,16 +25,6 @@ class VhdxCorruption : public testing::Test {
     EXPECT_TRUE(create_vhdx(file, metadata));
   }
 
-  template <typename T>
-  T get(std::uint64_t offset) {
-    T value;
-    history_->now.read(offset, writable_bytes_of(value));
-    return value;
-  }
-  template <typename T>
-  void put(std::uint64_t offset, const T& value) {
-    history_->now.write(offset, bytes_of(value));
-  }
   void put_header(const spec::vhdx::Header& changed) {
     for (const std::uint64_t offset : spec::vhdx::kHeaderOffsets) {
       spec::vhdx::Header header = changed;
@@ -67,27 +52,6 @@ class VhdxCorruption : public testing::Test {
   }
   std::uint64_t metadata_offset() { return 2U << 20; }
   std::uint64_t bat_offset() { return 3U << 20; }
-
-  Error open_error(bool is_read_only = false) {
-    FaultFile file(history_, is_read_only);
-    auto layout = VhdxLayout::open(file);
-    if (layout) return {ErrorCode::kInternal, "opened all the same", {}};
-    return layout.error();
-  }
-
-  /// What `bygone disk check` would say.
-  std::vector<std::string> findings() {
-    FaultFile file(history_, true);
-    auto layout = VhdxLayout::open(file);
-    if (!layout) return {layout.error().message};
-    const auto found = check_layout(**layout, false, {});
-    if (!found) return {found.error().message};
-    std::vector<std::string> texts;
-    for (const Finding& finding : *found) texts.push_back(finding.text);
-    return texts;
-  }
-
-  std::shared_ptr<FaultFile::History> history_ = FaultFile::history_of({});
 };
 
 }  // namespace bygone::disk
