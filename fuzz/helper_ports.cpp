@@ -1,10 +1,11 @@
 // Links: bygone_firmware
-// Firmware that does what it likes with the helper ports. Input: steps of {u8 kind, ...}: a command descriptor that is run, bytes put
+// Firmware that does what it likes with the helper ports. FuzzInput: steps of {u8 kind, ...}: a command descriptor that is run, bytes put
 // into memory, an access to a port, a reset.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
+#include "fuzz_input.h"
 #include "firmware/uefi/helper_ports.h"
 
 using namespace bygone;
@@ -14,31 +15,6 @@ namespace {
 
 constexpr std::uint64_t kMemory = 0x40000;
 constexpr std::uint64_t kDescriptor = 0x1000;
-
-class Input {
- public:
-  Input(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) {}
-  [[nodiscard]] bool is_empty() const { return size_ == 0; }
-  template <typename T>
-  T take() {
-    T value{};
-    const std::size_t bytes = std::min(sizeof value, size_);
-    std::memcpy(&value, data_, bytes);
-    data_ += bytes;
-    size_ -= bytes;
-    return value;
-  }
-  std::span<const std::byte> take_bytes(std::size_t wanted) {
-    const std::span taken(reinterpret_cast<const std::byte*>(data_), std::min(wanted, size_));
-    data_ += taken.size();
-    size_ -= taken.size();
-    return taken;
-  }
-
- private:
-  const std::uint8_t* data_;
-  std::size_t size_;
-};
 
 void run(firmware::HelperPorts& ports) {
   ports.write(uefi::kSelectorPort, 4, static_cast<std::uint32_t>(uefi::Selector::kNvram));
@@ -52,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!memory.add_ram({0}, kMemory)) return 0;
   firmware::VariableStore store;
   firmware::HelperPorts ports(memory, store, {}, Log());
-  Input input(data, size);
+  FuzzInput input(data, size);
   while (!input.is_empty()) {
     switch (input.take<std::uint8_t>() % 5) {
       case 0:

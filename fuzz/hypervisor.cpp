@@ -3,6 +3,7 @@
 // small steps; nothing it does may crash, hang or write outside guest memory.
 #include <cstring>
 
+#include "fuzz_input.h"
 #include "hyperv/fake_partition.h"
 #include "hyperv/hypervisor.h"
 #include "support/manual_clock.h"
@@ -11,29 +12,10 @@ namespace {
 
 using namespace bygone;
 
-class Input {
- public:
-  Input(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) {}
-  [[nodiscard]] bool is_empty() const { return size_ == 0; }
-  template <typename T>
-  T take() {
-    T value{};
-    const std::size_t count = size_ < sizeof(T) ? size_ : sizeof(T);
-    std::memcpy(&value, data_, count);
-    data_ += count;
-    size_ -= count;
-    return value;
-  }
-
- private:
-  const std::uint8_t* data_;
-  std::size_t size_;
-};
-
 constexpr std::uint64_t kRamBytes = 64 * 1024;
 
 /// Values that are often interesting: small ones, pages inside and outside memory, anything.
-std::uint64_t take_value(Input& input) {
+std::uint64_t take_value(FuzzInput& input) {
   switch (input.take<std::uint8_t>() % 4) {
     case 0: return input.take<std::uint8_t>();
     case 1: return (input.take<std::uint8_t>() % 20ULL) << 12 | (input.take<std::uint8_t>() & 3);
@@ -65,7 +47,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   synic.connect_event_port(0x2001, [&](std::uint16_t flag) { synic.signal_event({0}, 2, flag); });
   synic.set_slot_free_handler([&](cpu::VpIndex vp, std::uint8_t sint) { (void)synic.post_message(vp, sint, 1, {}); });
 
-  Input input(data, size);
+  FuzzInput input(data, size);
   while (!input.is_empty()) {
     const std::uint8_t step = input.take<std::uint8_t>();
     const cpu::VpIndex vp{step / 16U % 4U};

@@ -10,12 +10,13 @@
 #include <filesystem>
 #include <mutex>
 
+#include "fuzz_input.h"
 #include "cpu/cpuid.h"
 #include "cpu/reset_state.h"
 #include "disk/memory_block_device.h"
+#include "firmware/linux/testing_kernel.h"
 #include "machine/gen2/machine.h"
 #include "spec/gen2/platform.h"
-#include "spec/linux/boot_protocol.h"
 #include "spec/tlfs/hypercall.h"
 #include "spec/tlfs/registers.h"
 #include "spec/vmbus/messages.h"
@@ -36,32 +37,10 @@ constexpr std::uint64_t kInputPage = 0x200000, kMessagePage = 0x201000, kEventPa
 constexpr std::uint64_t kRings = 0x300000, kRingBytes = 0x4000;  // a channel: two pages each way
 constexpr std::uint32_t kLastChannel = 16;
 
-class Input {
- public:
-  Input(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) {}
-  [[nodiscard]] bool is_empty() const { return size_ == 0; }
-  template <typename T>
-  T take() {
-    T value{};
-    take_into(&value, sizeof value);
-    return value;
-  }
-  void take_into(void* to, std::size_t wanted) {
-    const std::size_t count = std::min(size_, wanted);
-    std::memcpy(to, data_, count);
-    data_ += count;
-    size_ -= count;
-  }
-
- private:
-  const std::uint8_t* data_;
-  std::size_t size_;
-};
-
 /// Turns the input into exits.
 class Script {
  public:
-  Script(Input input, memory::GuestMemory& memory) : input_(input), memory_(memory) {}
+  Script(FuzzInput input, memory::GuestMemory& memory) : input_(input), memory_(memory) {}
 
   /// The next thing that the guest does; at the input's end it powers off.
   Exit next() {
@@ -266,7 +245,7 @@ class Script {
   }
   static std::uint64_t ring_of(std::uint32_t channel) { return kRings + channel * kRingBytes; }
 
-  Input input_;
+  FuzzInput input_;
   memory::GuestMemory& memory_;
   std::array<std::byte, 512> data_ = {};
   std::vector<Exit> queued_;
@@ -319,7 +298,7 @@ class ScriptedVcpu final : public cpu::Vcpu {
 
 class ScriptedPartition final : public cpu::Partition {
  public:
-  ScriptedPartition(cpu::PartitionOptions options, Input input) : options_(std::move(options)), script_(input, *options_.memory) {
+  ScriptedPartition(cpu::PartitionOptions options, FuzzInput input) : options_(std::move(options)), script_(input, *options_.memory) {
     for (std::uint32_t i = 0; i < options_.vcpu_count; ++i) {
       vcpus_.push_back(std::make_unique<ScriptedVcpu>(cpu::VpIndex{i}, i == 0 ? &script_ : nullptr, options_.cpuid));
     }
@@ -348,7 +327,7 @@ class ScriptedPartition final : public cpu::Partition {
 
 class ScriptedEngine final : public cpu::Engine {
  public:
-  explicit ScriptedEngine(Input input) : input_(input) {}
+  explicit ScriptedEngine(FuzzInput input) : input_(input) {}
   [[nodiscard]] std::string_view name() const override { return "scripted"; }
   [[nodiscard]] cpu::EngineStatus probe() override { return {}; }
   [[nodiscard]] Result<cpu::CpuidTable> supported_cpuid() override { return cpu::CpuidTable{}; }
@@ -357,27 +336,14 @@ class ScriptedEngine final : public cpu::Engine {
   }
 
  private:
-  Input input_;
+  FuzzInput input_;
 };
 
 /// A file that the loader takes for a kernel; no instruction of it is run.
 const std::filesystem::path& kernel() {
   static const std::filesystem::path path = [] {
-    namespace protocol = spec::linux_boot;
-    protocol::SetupHeader header;
-    header.setup_sectors = 1;
-    header.boot_flag = protocol::kBootFlag;
-    std::memcpy(header.magic, "HdrS", 4);
-    header.version = std::uint16_t{0x20F};
-    header.xload_flags = protocol::kXloadKernel64;
-    header.command_line_size = 2047U;
-    header.preferred_address = 0x1000000ULL;
-    header.initialization_size = 0x100000U;
-    header.initrd_address_maximum = 0x7FFFFFFFU;
-    std::vector<std::byte> file(1024 + 4096);
-    std::memcpy(file.data() + protocol::kSetupHeaderOffset, &header, sizeof header);
     auto made = std::filesystem::temp_directory_path() / fmt::format("bygone-fuzz-kernel-{}", ::getpid());
-    if (!replace_file(made, file)) std::abort();
+    if (!replace_file(made, firmware::testing_kernel())) std::abort();
     static const struct Remover {
       std::filesystem::path path;
       ~Remover() { std::filesystem::remove(path); }
@@ -390,7 +356,7 @@ const std::filesystem::path& kernel() {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  ScriptedEngine engine(Input(data, size));
+  ScriptedEngine engine(FuzzInput(data, size));
   gen2::MachineOptions options;
   options.engine = &engine;
   options.processors = 2;

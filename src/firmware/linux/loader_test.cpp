@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "firmware/linux/testing_kernel.h"
 #include "spec/linux/boot_protocol.h"
 #include "spec/uefi/system_table.h"
 
@@ -11,22 +12,6 @@ namespace bygone::firmware {
 namespace {
 
 namespace protocol = spec::linux_boot;
-
-std::vector<std::byte> tiny_kernel() {
-  protocol::SetupHeader header;
-  header.setup_sectors = 1;
-  header.boot_flag = protocol::kBootFlag;
-  std::memcpy(header.magic, "HdrS", 4);
-  header.version = std::uint16_t{0x20F};
-  header.xload_flags = protocol::kXloadKernel64;
-  header.command_line_size = 2047U;
-  header.preferred_address = 0x1000000ULL;
-  header.initialization_size = 0x100000U;
-  header.initrd_address_maximum = 0x7FFFFFFFU;
-  std::vector<std::byte> file(1024 + 4096, std::byte{0x90});
-  std::memcpy(file.data() + protocol::kSetupHeaderOffset, &header, sizeof header);
-  return file;
-}
 
 class LoadLinux : public testing::Test {
  protected:
@@ -38,7 +23,7 @@ class LoadLinux : public testing::Test {
 };
 
 TEST_F(LoadLinux, enters_at_the_64_bit_entry_with_the_zero_page) {
-  const auto kernel = tiny_kernel();
+  const auto kernel = testing_kernel();
   const auto entry = load(kernel);
   ASSERT_TRUE(entry) << entry.error().text();
   EXPECT_EQ(entry->general.rip, 0x1000200U);
@@ -51,7 +36,7 @@ TEST_F(LoadLinux, enters_at_the_64_bit_entry_with_the_zero_page) {
 }
 
 TEST_F(LoadLinux, says_that_this_is_a_uefi_machine) {
-  const auto kernel = tiny_kernel();
+  const auto kernel = testing_kernel();
   const auto entry = load(kernel);
   ASSERT_TRUE(entry) << entry.error().text();
   const auto info =
@@ -80,7 +65,7 @@ TEST_F(LoadLinux, says_that_this_is_a_uefi_machine) {
 }
 
 TEST_F(LoadLinux, initrd_lies_at_the_top_of_memory) {
-  const auto kernel = tiny_kernel();
+  const auto kernel = testing_kernel();
   const std::vector<std::byte> initrd(10000, std::byte{7});
   const auto entry = load(kernel, initrd);
   ASSERT_TRUE(entry);
@@ -90,7 +75,7 @@ TEST_F(LoadLinux, initrd_lies_at_the_top_of_memory) {
 }
 
 TEST_F(LoadLinux, oversized_initrd_is_refused) {
-  const auto kernel = tiny_kernel();
+  const auto kernel = testing_kernel();
   const std::vector<std::byte> initrd(60 << 20);
   EXPECT_EQ(load(kernel, initrd).error().code, ErrorCode::kExhausted);
 }
@@ -99,10 +84,10 @@ TEST_F(LoadLinux, bad_kernels_are_refused_by_name) {
   EXPECT_EQ(load({}).error().code, ErrorCode::kCorrupt);
   const std::vector<std::byte> zeroes(10000);
   EXPECT_EQ(load(zeroes).error().code, ErrorCode::kUnsupported);
-  auto kernel = tiny_kernel();
+  auto kernel = testing_kernel();
   kernel.resize(1100);
   EXPECT_EQ(load(kernel).error().code, ErrorCode::kCorrupt);
-  EXPECT_EQ(load(tiny_kernel(), {}, std::string(3000, 'a')).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(load(testing_kernel(), {}, std::string(3000, 'a')).error().code, ErrorCode::kInvalidArgument);
 }
 
 }  // namespace

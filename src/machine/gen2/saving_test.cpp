@@ -8,9 +8,9 @@
 #include <thread>
 
 #include "disk/open.h"
+#include "firmware/linux/testing_kernel.h"
 #include "machine/engine_choice.h"
 #include "machine/gen2/machine.h"
-#include "spec/linux/boot_protocol.h"
 #include "support/file.h"
 
 namespace bygone::machine::gen2 {
@@ -20,19 +20,6 @@ constexpr std::uint64_t kCounter = 0x400000;
 
 /// A "kernel" whose only work is: count in RBX, add the counts up in RCX and in XMM0, show the count at kCounter.
 std::vector<std::byte> counting_kernel() {
-  namespace protocol = spec::linux_boot;
-  protocol::SetupHeader header;
-  header.setup_sectors = 1;
-  header.boot_flag = protocol::kBootFlag;
-  std::memcpy(header.magic, "HdrS", 4);
-  header.version = std::uint16_t{0x20F};
-  header.xload_flags = protocol::kXloadKernel64;
-  header.command_line_size = 2047U;
-  header.preferred_address = 0x1000000ULL;
-  header.initialization_size = 0x100000U;
-  header.initrd_address_maximum = 0x7FFFFFFFU;
-  std::vector<std::byte> file(1024 + 4096);
-  std::memcpy(file.data() + protocol::kSetupHeaderOffset, &header, sizeof header);
   constexpr std::uint8_t kCode[] = {
       0x31, 0xDB,                                      // xor ebx, ebx
       0x31, 0xC9,                                      // xor ecx, ecx
@@ -44,8 +31,7 @@ std::vector<std::byte> counting_kernel() {
       0x48, 0x89, 0x1C, 0x25, 0x00, 0x00, 0x40, 0x00,  // mov [0x400000], rbx
       0xEB, 0xE7,                                      // jmp again
   };
-  std::memcpy(file.data() + 1024 + protocol::kEntryOffset64, kCode, sizeof kCode);
-  return file;
+  return firmware::testing_kernel(kCode);
 }
 
 class Saving : public testing::Test {
