@@ -1,8 +1,11 @@
 """What is to be read on the machine's screen: the text console of the firmware draws each character as one glyph of 8 by 19 pixels, whose
 shapes are in EDK II's source."""
+import pathlib
 import re
-import struct
-import zlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from pictures import read_png  # noqa: E402
 
 GLYPH_WIDTH, GLYPH_HEIGHT = 8, 19
 
@@ -14,21 +17,6 @@ def read_glyphs(edk2):
     glyphs = {bytes(int(each, 16) for each in shape.split(", ")): chr(int(code, 16)) for code, shape in found}
     assert len(glyphs) > 90, "the font is not where it was"
     return glyphs
-
-
-def read_png(path):
-    """Width, height and the lines of an 8-bit RGB picture without filters, as `bygone boot --screenshot` writes it."""
-    data = path.read_bytes()
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    width, height, depth, kind = struct.unpack(">IIBB", data[16:26])
-    assert (depth, kind) == (8, 2), (depth, kind)
-    packed, at = b"", 8
-    while at < len(data):
-        size, name = struct.unpack(">I4s", data[at:at + 8])
-        packed += data[at + 8:at + 8 + size] if name == b"IDAT" else b""
-        at += size + 12
-    raw, step = zlib.decompress(packed), width * 3 + 1
-    return width, height, [raw[line * step + 1:(line + 1) * step] for line in range(height)]
 
 
 def read_text(path, glyphs):

@@ -14,17 +14,17 @@ import re
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
 import unittest
-import zlib
 
-sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[1] / "nested")]
+TESTS = pathlib.Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS / "machines"), str(TESTS / "nested"), str(TESTS)]
 import run_nested  # the test kernel's source, and a cpio writer
 from bygone_runner import Person
+from pictures import read_png
 
 LIMIT_SECONDS = 240
 PROGRAM = KERNEL = None
@@ -121,20 +121,6 @@ class Console:
         self.thread.join()
         self.process.stdin.close()
         self.process.stdout.close()
-
-
-def read_png(path):
-    """Width, height and the set of pixels of an 8-bit RGB picture."""
-    data = path.read_bytes()
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    width, height, depth, kind = struct.unpack(">IIBB", data[16:26])
-    assert (depth, kind) == (8, 2), (depth, kind)
-    packed, at = b"", 8
-    while at < len(data):
-        size, name = struct.unpack(">I4s", data[at:at + 8])
-        packed += data[at + 8:at + 8 + size] if name == b"IDAT" else b""
-        at += size + 12
-    return width, height, zlib.decompress(packed)
 
 
 class MachineTest(unittest.TestCase):
