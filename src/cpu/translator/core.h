@@ -54,6 +54,8 @@ struct Shared {
   TimeStampOffsets* time_stamps = nullptr;  ///< of the restores; may be null
 };
 
+class Witness;
+
 class Core {
  public:
   Core(VpIndex index, const Shared& shared, std::unique_ptr<VcpuBlock> block);
@@ -81,6 +83,10 @@ class Core {
   void set_start_up_vector(std::uint8_t vector) { block_->start_up_vector = vector; }
   void set_tier1(std::unique_ptr<Tier1> tier1);
   [[nodiscard]] Tier1* tier1() { return tier1_.get(); }
+  /// Somebody who looks on from now on; outlives the core's running. Its tier runs one block at a time.
+  void set_witness(Witness& witness) { witness_ = &witness; }
+  /// ZydisMnemonic of what the interpreter ran last, kept for a witness.
+  [[nodiscard]] std::uint16_t last_mnemonic() const { return last_mnemonic_; }
   /// Sets an attention bit and wakes a halted processor. Threading: any thread.
   void attract(std::uint32_t attention);
   void reset(bool is_init);
@@ -95,6 +101,8 @@ class Core {
   [[nodiscard]] const Shared& shared() const { return shared_; }
   [[nodiscard]] std::uint64_t guest_tsc() const;
   [[nodiscard]] Thunks& thunks() { return thunks_; }
+  /// Host time-stamp cycles spent waiting in a halt.
+  [[nodiscard]] std::uint64_t halted_cycles() const { return halted_cycles_; }
 
   // ---- state that instruction handlers use ----
   [[nodiscard]] std::uint64_t next_rip() const { return next_rip_; }
@@ -302,12 +310,17 @@ class Core {
   void far_jump(std::uint16_t selector, std::uint64_t offset, std::uint8_t operand_size, bool is_call);
   void far_return(std::uint8_t operand_size, std::uint16_t release);
   void interrupt_return(std::uint8_t operand_size);
+  enum class TaskSwitch : std::uint8_t { kJump, kCall, kReturn, kEvent };
+  /// To the task that `selector` names; the old one goes on at `rip` some day (core_tasks.cpp).
+  void switch_task(std::uint16_t selector, TaskSwitch kind, std::uint64_t rip, std::optional<std::uint32_t> error_code, std::uint32_t external);
   void set_cpl(unsigned cpl);
 
   enum class EventKind : std::uint8_t { kExternal, kException, kSoftware, kNmi };
   /// Delivers through the IDT or IVT. Throws GuestFault when delivery itself faults.
   void deliver_event(EventKind kind, std::uint8_t vector, bool has_error_code, std::uint32_t error_code, std::uint64_t return_rip);
   void software_interrupt(std::uint8_t vector, bool is_int_n);
+  /// The same, and what comes of a fault in it.
+  void take_event(EventKind kind, std::uint8_t vector);
 
   // ---- system registers (core_system.cpp, core_msr.cpp) ----
   void write_cr0(std::uint64_t value);
@@ -346,7 +359,9 @@ class Core {
   void interpret(std::uint32_t count, Until until);
   void execute_one();
   void deliver_interrupts();
-  void take_event(EventKind kind, std::uint8_t vector);
+  void run_tier();
+  void run_before_witness();
+  void interpret_one();
   void wait_while_halted();
   void before_slow_instruction();
   void after_slow_instruction(bool trap_flag_before);
@@ -358,12 +373,22 @@ class Core {
   void interrupt_return_protected(std::uint8_t operand_size);
   void task_stack(unsigned cpl, std::uint16_t& selector, std::uint64_t& pointer);
   void shut_down();
+  [[nodiscard]] std::uint64_t read_task_field(std::uint64_t at, std::uint8_t size);
+  void write_task_field(std::uint64_t at, std::uint8_t size, std::uint64_t value);
+  void set_task_busy(const Descriptor& descriptor, bool busy);
+  void save_task(std::uint64_t rip, std::uint64_t flags);
+  [[nodiscard]] Descriptor read_task(std::uint16_t selector, TaskSwitch kind, std::uint32_t external);
+  void load_task_segments(std::uint16_t ldt, const std::array<std::uint16_t, 6>& selectors);
+  void return_from_task();
+  void enter_task_gate(const Descriptor& gate, std::uint16_t selector, TaskSwitch kind);
 
   VpIndex index_;
   Shared shared_;
   std::unique_ptr<VcpuBlock> block_;
   LocalApic* apic_ = nullptr;
   std::unique_ptr<Tier1> tier1_;
+  Witness* witness_ = nullptr;
+  std::uint16_t last_mnemonic_ = 0;
   Thunks thunks_;
   DecodeCache decode_cache_;
 
@@ -384,6 +409,7 @@ class Core {
   std::array<std::byte, 8> port_data_ = {};
 
   std::atomic<bool> sleeping_ = false;
+  std::uint64_t halted_cycles_ = 0;
   std::unordered_set<std::uint64_t> breakpoints_;
   bool single_step_ = false;
   std::uint64_t watch_hits_ = 0;  ///< DR6 bits of data breakpoints that the present instruction touched
@@ -393,6 +419,27 @@ class Core {
   std::condition_variable wake_;
   std::mutex eoi_mutex_;
   std::vector<std::uint8_t> eoi_vectors_;
+};
+
+/// Told of everything that a core does, to compare it with what should be done (lockstep.h). On the vCPU's thread.
+class Witness {
+ public:
+  virtual ~Witness() = default;
+  /// The machine let the processor go on; it may have changed registers.
+  virtual void entered(Core& core) = 0;
+  /// A translation was left; `whole`: it ran to an exit of its own, at least one instruction.
+  virtual void ran_block(Core& core, bool whole) = 0;
+  /// The instruction at rip is about to fault; interpreted() follows.
+  virtual void will_fault(Core& core) = 0;
+  /// One instruction was interpreted, its fault delivered; `was_answered`: by the machine.
+  virtual void interpreted(Core& core, bool was_answered) = 0;
+  /// Before and after an interrupt.
+  virtual void will_deliver(Core& core) = 0;
+  virtual void deliver(Core& core, Core::EventKind kind, std::uint8_t vector) = 0;
+  /// The machine refused what an instruction asked for: block.fault is about to be delivered.
+  virtual void exit_faulted(Core& core) = 0;
+  /// What is wrong; empty: nothing.
+  [[nodiscard]] virtual const std::string& divergence() const = 0;
 };
 
 }  // namespace bygone::cpu::translator

@@ -142,12 +142,17 @@ void Core::deliver_event_protected(EventKind kind, std::uint8_t vector, bool has
   const std::uint64_t gate = read_system<std::uint64_t>(block_->idt.base + vector * 8U);
   const unsigned type = (gate >> 40) & 0x1F;
   const bool is_32 = type == 0xE || type == 0xF;
-  if (!is_32 && type != 6 && type != 7) raise_gp(idt_error(vector, kind));
+  const bool is_task = type == 5;
+  if (!is_task && !is_32 && type != 6 && type != 7) raise_gp(idt_error(vector, kind));
   if (kind == EventKind::kSoftware && ((gate >> 45) & 3) < block_->cpl) raise_gp(idt_error(vector, kind));
   if (((gate >> 47) & 1) == 0) raise(vector::kNp, idt_error(vector, kind));
   const auto selector = static_cast<std::uint16_t>(gate >> 16);
   const std::uint64_t target = (gate & 0xFFFF) | (is_32 ? (gate >> 32) & 0xFFFF'0000 : 0);
   const std::uint32_t external = kind == EventKind::kSoftware ? 0 : kExternal;
+  if (is_task) {
+    switch_task(selector, TaskSwitch::kEvent, rip, has_error_code ? std::optional(error_code) : std::nullopt, external);
+    return;
+  }
   if ((selector & 0xFFFC) == 0) raise_gp(external);
   const Descriptor code = read_descriptor(selector);
   if (!code.is_code() || code.dpl() > block_->cpl) raise_gp((selector & 0xFFFCU) | external);
@@ -287,7 +292,10 @@ void Core::interrupt_return_long(std::uint8_t operand_size) {
 }
 
 void Core::interrupt_return_protected(std::uint8_t operand_size) {
-  if ((block_->rflags & rflags::kNt) != 0) raise(vector::kTs, block_->task.selector & 0xFFFCU);  // nested tasks are not there
+  if ((block_->rflags & rflags::kNt) != 0) {
+    return_from_task();
+    return;
+  }
   const std::uint8_t size = operand_size;
   const std::uint64_t target = peek(0, size);
   const auto selector = static_cast<std::uint16_t>(peek(size, size));

@@ -13,6 +13,19 @@ bool is_canonical(std::uint64_t linear) {
   return top == 0 || top == -1;
 }
 
+/// Copies so that operands are moved whole: the C library writes short runs of a length that it does not know beforehand in pieces
+/// that overlap, and another processor's write between two of them would be undone.
+void copy_whole(std::uint8_t* to, const std::uint8_t* from, std::uint32_t size) {
+  switch (size) {
+    case 1: *to = *from; break;
+    case 2: std::memcpy(to, from, 2); break;
+    case 4: std::memcpy(to, from, 4); break;
+    case 8: std::memcpy(to, from, 8); break;
+    case 16: std::memcpy(to, from, 16); break;
+    default: std::memcpy(to, from, size); break;
+  }
+}
+
 }  // namespace
 
 void Core::raise(std::uint8_t vector) {
@@ -67,7 +80,7 @@ void Core::watch(std::uint64_t linear, std::uint32_t size, Access access) {
 
 void Core::copy_in(const MmuResult& place, std::uint8_t* into, std::uint32_t size) {
   if (place.status != MmuStatus::kMmio) {
-    std::memcpy(into, place.host, size);
+    copy_whole(into, place.host, size);
     return;
   }
   for (std::uint32_t done = 0; done < size;) {
@@ -91,7 +104,7 @@ void Core::copy_out(const MmuResult& place, const std::uint8_t* from, std::uint3
     }
     return;
   }
-  std::memcpy(place.host, from, size);
+  copy_whole(place.host, from, size);
   if (place.status == MmuStatus::kCode) {
     const auto offset = static_cast<std::uint32_t>(place.physical & 0xFFF);
     shared_.code_pages->wrote(block_.get(), shared_.physical->find(place.physical).ram_page, offset, offset + size - 1);
@@ -251,6 +264,7 @@ void Core::complete_exit() {
   } else if (const auto* msr = std::get_if<MsrExit>(&exit_)) {
     if (msr->fault) {
       block_->fault = {vector::kGp, true, 0, 0};
+      if (witness_ != nullptr) witness_->exit_faulted(*this);
       deliver_fault();
       return;
     }

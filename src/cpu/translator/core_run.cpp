@@ -49,6 +49,7 @@ void Core::run_until_exit() {
   block_->in_guest.store(1);
   CodePages::serve_requests(*block_);
   complete_exit();
+  if (witness_ != nullptr && answers_count_ == 0) witness_->entered(*this);
   for (;;) {
     if (block_->attention.load() != 0 && serve_attention()) break;
     if (block_->activity != static_cast<std::uint8_t>(ActivityState::kRunning)) {
@@ -57,32 +58,70 @@ void Core::run_until_exit() {
       block_->in_guest.store(1);
       continue;
     }
-    constexpr std::uint32_t kInterpretedModes = kModeReal | kModeSlow;
-    constexpr std::uint32_t kMany = 4096;
-    if (!tier1_ || (block_->mode & kInterpretedModes) != 0) {
-      interpret(kMany, Until::kCount);
-    } else if (answers_count_ != 0 || block_->interrupt_shadow != 0) {
-      interpret(1, Until::kCount);
-    } else {
-      switch (tier1_->run(*block_)) {
-        case Tier1Result::kAttention: break;
-        case Tier1Result::kFault: deliver_fault(); break;
-        case Tier1Result::kInterpret: interpret(1, Until::kCount); break;
-        case Tier1Result::kCold: interpret(kMany, Until::kTransfer); break;
-      }
-    }
+    if (witness_ == nullptr) run_tier(); else run_before_witness();
     if (exit_pending_) break;
   }
   block_->in_guest.store(0);
 }
 
+namespace {
+constexpr std::uint32_t kInterpretedModes = kModeReal | kModeSlow;
+}
+
+void Core::run_tier() {
+  constexpr std::uint32_t kMany = 4096;
+  if (!tier1_ || (block_->mode & kInterpretedModes) != 0) {
+    interpret(kMany, Until::kCount);
+  } else if (answers_count_ != 0 || block_->interrupt_shadow != 0) {
+    interpret(1, Until::kCount);
+  } else {
+    switch (tier1_->run(*block_)) {
+      case Tier1Result::kAttention:
+      case Tier1Result::kBlock: break;
+      case Tier1Result::kFault: deliver_fault(); break;
+      case Tier1Result::kInterpret: interpret(1, Until::kCount); break;
+      case Tier1Result::kCold: interpret(kMany, Until::kTransfer); break;
+    }
+  }
+}
+
+void Core::run_before_witness() {
+  if (!witness_->divergence().empty()) {
+    exit_ = UnrecoverableExit{witness_->divergence()};
+    exit_pending_ = true;
+    return;
+  }
+  const bool interprets = !tier1_ || (block_->mode & kInterpretedModes) != 0 || answers_count_ != 0 || block_->interrupt_shadow != 0;
+  const Tier1Result result = interprets ? Tier1Result::kInterpret : tier1_->run(*block_);
+  if (!interprets) witness_->ran_block(*this, result == Tier1Result::kBlock);
+  switch (result) {
+    case Tier1Result::kAttention:
+    case Tier1Result::kBlock: break;
+    case Tier1Result::kFault:
+      witness_->will_fault(*this);
+      deliver_fault();
+      witness_->interpreted(*this, false);
+      break;
+    case Tier1Result::kInterpret:
+    case Tier1Result::kCold: interpret_one(); break;
+  }
+}
+
+void Core::interpret_one() {
+  const bool was_answered = answers_count_ != 0;
+  interpret(1, Until::kCount);
+  if (witness_ != nullptr && !exit_pending_) witness_->interpreted(*this, was_answered);
+}
+
 void Core::wait_while_halted() {
+  const std::uint64_t start = __rdtsc();
   sleeping_.store(true);
   {
     std::unique_lock lock(wake_mutex_);
     wake_.wait(lock, [this] { return block_->attention.load() != 0; });
   }
   sleeping_.store(false);
+  halted_cycles_ += __rdtsc() - start;
 }
 
 bool Core::serve_attention() {
@@ -93,7 +132,7 @@ bool Core::serve_attention() {
     return true;  // stays set until a reset
   }
   if (answers_count_ != 0) {  // an instruction is half way; finish it first
-    interpret(1, Until::kCount);
+    interpret_one();
     return exit_pending_;
   }
   if ((bits & kAttentionKick) != 0) {
@@ -164,6 +203,7 @@ void Core::deliver_interrupts() {
 }
 
 void Core::take_event(EventKind kind, std::uint8_t vector) {
+  if (witness_ != nullptr) witness_->will_deliver(*this);
   try {
     deliver_event(kind, vector, false, 0, block_->rip);
   } catch (const GuestFault&) {
@@ -172,6 +212,7 @@ void Core::take_event(EventKind kind, std::uint8_t vector) {
     // A stack or table that is not RAM: no machine can answer in the middle of a delivery.
     shut_down();
   }
+  if (witness_ != nullptr) witness_->deliver(*this, kind, vector);
 }
 
 void Core::shut_down() { block_->attention.fetch_or(kAttentionShutdown); }
@@ -208,6 +249,7 @@ void Core::execute_one() {
   const Decoded& decoded = fetch();
   next_rip_ = block.rip + decoded.length;
   if (!is_64()) next_rip_ &= 0xFFFF'FFFF;
+  last_mnemonic_ = decoded.mnemonic;
   decoded.handler(*this, decoded);
   block.rip = next_rip_;
   ++block.instructions;

@@ -4,8 +4,8 @@
 namespace bygone::cpu::translator {
 namespace {
 
-constexpr unsigned kTypeTssAvailable16 = 1, kTypeLdt = 2, kTypeTssBusy16 = 3, kTypeCallGate16 = 4, kTypeTssAvailable = 9;
-constexpr unsigned kTypeTssBusy = 11, kTypeCallGate = 12;
+constexpr unsigned kTypeTssAvailable16 = 1, kTypeLdt = 2, kTypeTssBusy16 = 3, kTypeCallGate16 = 4, kTypeTaskGate = 5, kTypeTssAvailable = 9;
+constexpr unsigned kTypeCallGate = 12;
 constexpr std::uint32_t kRealData = 0x93 | kSegmentPresent;
 
 std::uint32_t selector_error(std::uint16_t selector) { return selector & 0xFFFCU; }
@@ -210,8 +210,18 @@ void Core::far_jump(std::uint16_t selector, std::uint64_t offset, std::uint8_t o
     next_rip_ = offset;
     return;
   }
-  // A call gate (SDM volume 3, 5.8.3). Task gates and segments are not there: no system of the last twenty years jumps to one.
   const unsigned type = descriptor.type();
+  if (!in_long_mode() && (type == kTypeTaskGate || type == kTypeTssAvailable || type == kTypeTssAvailable16)) {
+    const TaskSwitch kind = is_call ? TaskSwitch::kCall : TaskSwitch::kJump;
+    if (type == kTypeTaskGate) {
+      enter_task_gate(descriptor, selector, kind);
+    } else {
+      if (descriptor.dpl() < block_->cpl || descriptor.dpl() < rpl(selector)) raise_gp(selector_error(selector));
+      switch_task(selector, kind, return_rip, std::nullopt, 0);
+    }
+    return;
+  }
+  // A call gate (SDM volume 3, 5.8.3).
   if (type != kTypeCallGate && (type != kTypeCallGate16 || in_long_mode())) raise_gp(selector_error(selector));
   if (descriptor.dpl() < block_->cpl || descriptor.dpl() < rpl(selector)) raise_gp(selector_error(selector));
   if (!descriptor.present()) raise(vector::kNp, selector_error(selector));

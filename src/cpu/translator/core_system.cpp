@@ -56,13 +56,19 @@ void Core::write_cr0(std::uint64_t value) {
 }
 
 void Core::write_cr3(std::uint64_t value) {
-  const bool keeps = (value >> 63) != 0 && (block_->cr4 & cr4::kPcide) != 0;
-  value &= ~(std::uint64_t{1} << 63);
+  constexpr std::uint64_t kKeep = std::uint64_t{1} << 63, kPcid = 0xFFF;
+  const bool has_pcids = (block_->cr4 & cr4::kPcide) != 0;
+  const bool keeps = has_pcids && (value & kKeep) != 0;
+  if (has_pcids) value &= ~kKeep;
   if (in_long_mode() && (value >> 46) != 0) raise_gp();
-  const bool same = value == block_->cr3;
+  const auto from = static_cast<std::uint16_t>(block_->cr3 & kPcid);
+  const auto to = static_cast<std::uint16_t>(value & kPcid);
   block_->cr3 = value;
-  // Entries are not tagged by PCID: a change of address space drops what is not global, a change asked to keep nothing too.
-  if (!(keeps && same)) mmu::flush_non_global(*block_);
+  if (has_pcids && from != to) {
+    mmu::change_address_space(*block_, from, to, keeps);
+  } else if (!keeps) {
+    mmu::flush_non_global(*block_);
+  }
 }
 
 void Core::write_cr4(std::uint64_t value) {

@@ -8,6 +8,7 @@
 
 #include "cpu/entry_state.h"
 #include "cpu/translator/partition.h"
+#include "cpu/translator/xsave.h"
 
 namespace bygone::cpu::translator {
 namespace {
@@ -228,6 +229,111 @@ TEST_F(CoreVectorTest, vex_form_of_the_masked_byte_store_exists) {
   set_elements<std::uint8_t>(1, {0x00, 0x80});
   step();
   EXPECT_EQ(memory_.read_object<std::uint16_t>({kData}).value_or(0), 0xBB11);
+}
+
+/// With AVX-512. On hosts without it there is nothing to test: the guest's CPUID does not offer it.
+class CoreAvx512Test : public CoreVectorTest {
+ protected:
+  CoreAvx512Test() {
+    if (!xsave::host_has_avx512()) return;
+    block().xcr0 = 0xE7;
+    mmu::update_mode(block());
+  }
+  void SetUp() override {
+    if (!xsave::host_has_avx512()) GTEST_SKIP() << "this host has no AVX-512";
+    block().gpr[3] = kEnd - 16;  // four elements are RAM, what follows is not
+    for (std::uint32_t i = 0; i < 4; ++i) EXPECT_TRUE(memory_.write_object<std::uint32_t>({kEnd - 16 + 4 * i}, 100 + i));
+    set_elements<std::uint32_t>(0, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16});
+  }
+  static constexpr std::uint64_t kEnd = 2 << 20;
+};
+
+TEST_F(CoreAvx512Test, masked_load_touches_only_the_elements_of_its_mask) {
+  put({0x62, 0xF1, 0x7E, 0xC9, 0x6F, 0x03});  // vmovdqu32 zmm0{k1}{z}, [rbx]
+  block().vector.opmask[1] = 0b1010;
+  step();
+  EXPECT_EQ(element(0, 0), 0U);
+  EXPECT_EQ(element(0, 1), 101U);
+  EXPECT_EQ(element(0, 3), 103U);
+  EXPECT_EQ(element(0, 15), 0U);
+  block().rip = kCode;
+  block().vector.opmask[1] = 0b10000;
+  EXPECT_EQ(core().step(), StepResult::kExit) << "the fifth element is not in RAM";
+  EXPECT_TRUE(std::holds_alternative<MmioExit>(core().exit()));
+}
+
+TEST_F(CoreAvx512Test, compressed_store_writes_as_many_elements_as_the_mask_has) {
+  put({0x62, 0xF2, 0x7D, 0x49, 0x8B, 0x03});  // vpcompressd [rbx]{k1}, zmm0
+  block().vector.opmask[1] = 0xF000;
+  step();
+  for (std::uint32_t i = 0; i < 4; ++i) EXPECT_EQ(memory_.read_object<std::uint32_t>({kEnd - 16 + 4 * i}).value_or(0), 13 + i);
+}
+
+TEST_F(CoreAvx512Test, sums_of_differences_read_all_of_their_operand_whatever_the_mask) {
+  put({0x62, 0xF3, 0x75, 0x49, 0x42, 0x03, 0x00});  // vdbpsadbw zmm0{k1}, zmm1, [rbx], 0
+  block().gpr[3] = kData;
+  for (std::uint64_t i = 0; i < 64; i += 8) EXPECT_TRUE(memory_.write_object<std::uint64_t>({kData + i}, 0x0505'0505'0505'0505));
+  block().vector.zmm[1].fill(1);
+  block().vector.opmask[1] = 1;
+  step();
+  EXPECT_EQ(element(0, 0), 16U);
+  EXPECT_EQ(element(0, 1), 2U);
+}
+
+TEST_F(CoreAvx512Test, classes_of_a_broadcast_element_are_told_for_every_lane_of_the_mask) {
+  put({0x62, 0xF3, 0x7D, 0x59, 0x66, 0x13, 0x02,    // vfpclassps k2{k1}, [rbx]{1to16}, positive zero
+       0x62, 0xF3, 0x7D, 0x49, 0x66, 0x1B, 0x02});  // vfpclassps k3{k1}, zmmword [rbx], positive zero
+  block().gpr[3] = kData;
+  for (std::uint64_t i = 0; i < 64; i += 4) EXPECT_TRUE(memory_.write_object<std::uint32_t>({kData + i}, i == 4 ? 0x3F80'0000U : 0U));
+  block().vector.opmask[1] = 0x00FF;
+  step(2);
+  EXPECT_EQ(block().vector.opmask[2], 0x00FFU);
+  EXPECT_EQ(block().vector.opmask[3], 0x00FDU);
+}
+
+TEST_F(CoreAvx512Test, scatter_stores_in_order_and_clears_its_mask) {
+  put({0x62, 0xF2, 0x7D, 0x49, 0xA0, 0x04, 0x8B});  // vpscatterdd [rbx + zmm1 * 4]{k1}, zmm0
+  set_elements<std::uint32_t>(1, {3, 0, 3, 99, 1});
+  block().vector.opmask[1] = 0b10111;
+  step();
+  EXPECT_EQ(memory_.read_object<std::uint32_t>({kEnd - 4}).value_or(0), 3U) << "the later one of two to the same place";
+  EXPECT_EQ(memory_.read_object<std::uint32_t>({kEnd - 16}).value_or(0), 2U);
+  EXPECT_EQ(memory_.read_object<std::uint32_t>({kEnd - 12}).value_or(0), 5U);
+  EXPECT_EQ(block().vector.opmask[1], 0U);
+}
+
+TEST_F(CoreAvx512Test, broadcast_from_memory_reads_one_element_and_narrow_vectors_clear_the_rest) {
+  put({0x62, 0xF1, 0x7D, 0x38, 0xFE, 0x43, 0x03,    // vpaddd ymm0, ymm0, [rbx + 12]{1to8}
+       0xC5, 0xF9, 0x6F, 0xC0});                     // vmovdqa xmm0, xmm0
+  step();
+  EXPECT_EQ(element(0, 0), 104U);
+  EXPECT_EQ(element(0, 7), 111U);
+  EXPECT_EQ(element(0, 8), 0U);
+  step();
+  EXPECT_EQ(element(0, 3), 107U);
+  EXPECT_EQ(element(0, 4), 0U) << "VEX clears what is above";
+}
+
+TEST_F(CoreAvx512Test, extended_state_goes_through_xsave_in_both_formats) {
+  block().cr4 |= cr4::kOsxsave;
+  block().gpr[1] = kData;
+  block().gpr[0] = 0xE7;
+  block().vector.zmm[31][63] = 0x5A;
+  block().vector.zmm[2][40] = 0x6B;
+  block().vector.opmask[7] = 0x1234'5678'9ABC'DEF0;
+  const VectorState before = block().vector;
+  put({0x0F, 0xAE, 0x21,          // xsave [rcx]
+       0x41, 0x0F, 0xC7, 0x21,    // xsavec [r9]
+       0x0F, 0xAE, 0x29,          // xrstor [rcx]
+       0x41, 0x0F, 0xAE, 0x29});  // xrstor [r9]
+  block().gpr[9] = kData + 0x2000;
+  step(2);
+  for (const unsigned from : {1U, 9U}) {
+    block().vector = {};
+    step();
+    EXPECT_EQ(block().vector.zmm, before.zmm) << from;
+    EXPECT_EQ(block().vector.opmask, before.opmask) << from;
+  }
 }
 
 }  // namespace

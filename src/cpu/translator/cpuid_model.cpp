@@ -21,13 +21,18 @@ constexpr std::uint32_t kSignature = 0x00B0'0F21;
 
 // Leaf 1, Intel SDM volume 2, table 3-10 and 3-11.
 constexpr std::uint32_t kLeaf1Edx = bits(0, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26);
-constexpr std::uint32_t kLeaf1EcxAlways = bits(13, 21, 24, 31);           // CX16, x2APIC, TSC deadline, hypervisor
+constexpr std::uint32_t kLeaf1EcxAlways = bits(13, 17, 21, 24, 31);       // CX16, PCID, x2APIC, TSC deadline, hypervisor
 constexpr std::uint32_t kLeaf1EcxHost = bits(0, 1, 9, 19, 20, 22, 23, 25, 30);  // SSE3 … RDRAND
 constexpr std::uint32_t kLeaf1EcxAvx = bits(12, 26, 28, 29);              // FMA, XSAVE, AVX, F16C
-constexpr std::uint32_t kLeaf7EbxAlways = bits(0, 7, 9);                  // FSGSBASE, SMEP, ERMS
+constexpr std::uint32_t kLeaf7EbxAlways = bits(0, 7, 9, 10, 20);          // FSGSBASE, SMEP, ERMS, INVPCID, SMAP
 constexpr std::uint32_t kLeaf7EbxHost = bits(3, 8, 18, 19, 23, 24);       // BMI1, BMI2, RDSEED, ADX, CLFLUSHOPT, CLWB
+constexpr std::uint32_t kLeaf7EbxSha = bit(29);
 constexpr std::uint32_t kLeaf7EbxAvx2 = bit(5);
+constexpr std::uint32_t kLeaf7EbxAvx512 = bits(16, 17, 21, 28, 30, 31);   // F, DQ, IFMA, CD, BW, VL
 constexpr std::uint32_t kLeaf7Ecx = bits(2, 22);                          // UMIP, RDPID
+constexpr std::uint32_t kLeaf7EcxGfni = bit(8);
+constexpr std::uint32_t kLeaf7EcxAvx = bits(9, 10);                       // VAES, VPCLMULQDQ
+constexpr std::uint32_t kLeaf7EcxAvx512 = bits(1, 6, 11, 12, 14);         // VBMI, VBMI2, VNNI, BITALG, VPOPCNTDQ
 constexpr std::uint32_t kLeaf7Edx = bit(4);                               // fast short REP MOVSB
 
 bool host_has_avx() {
@@ -59,14 +64,21 @@ CpuidTable host_model() {
 
   set(0, {0xD, kAuth, kCamd, kEnti});
   set(1, {kSignature, 8U << 8 | 1U << 16, kLeaf1EcxAlways | (host1.ecx & kLeaf1EcxHost) | (avx ? host1.ecx & kLeaf1EcxAvx : 0), kLeaf1Edx});
-  std::uint32_t leaf7_ebx = kLeaf7EbxAlways | (host7.ebx & kLeaf7EbxHost);
+  const bool avx512 = avx && xsave::host_has_avx512();
+  std::uint32_t leaf7_ebx = kLeaf7EbxAlways | (host7.ebx & (kLeaf7EbxHost | kLeaf7EbxSha));
+  std::uint32_t leaf7_ecx = kLeaf7Ecx | (host7.ecx & kLeaf7EcxGfni);
   if (avx) leaf7_ebx |= host7.ebx & kLeaf7EbxAvx2;
-  set_sub(7, 0, {0, leaf7_ebx, kLeaf7Ecx, kLeaf7Edx});
+  if (avx) leaf7_ecx |= host7.ecx & kLeaf7EcxAvx;
+  if (avx512) leaf7_ebx |= host7.ebx & kLeaf7EbxAvx512;
+  if (avx512) leaf7_ecx |= host7.ecx & kLeaf7EcxAvx512;
+  set_sub(7, 0, {0, leaf7_ebx, leaf7_ecx, kLeaf7Edx});
   if (avx) {
-    const std::uint32_t size = xsave::standard_size(xsave::kOffered);
-    set_sub(0xD, 0, {static_cast<std::uint32_t>(xsave::kOffered), size, size, 0});
+    const std::uint32_t size = xsave::standard_size(xsave::offered());
+    set_sub(0xD, 0, {static_cast<std::uint32_t>(xsave::offered()), size, size, 0});
     set_sub(0xD, 1, {bits(0, 1, 2), size, 0, 0});  // XSAVEOPT, XSAVEC, XGETBV with ECX 1
-    set_sub(0xD, 2, {xsave::kAvxSize, xsave::kAvxOffset, 0, 0});
+    for (unsigned i = xsave::kFirstExtended; i < xsave::kComponentEnd; ++i) {
+      if (const xsave::Place place = xsave::place_of(i); place.size != 0) set_sub(0xD, i, {place.size, place.offset, 0, 0});
+    }
   }
   set(0x8000'0000, {0x8000'0021, kAuth, kCamd, kEnti});
   const std::uint32_t extended_ecx = bits(0, 8) | (host_extended.ecx & bit(5));  // LAHF, PREFETCHW, LZCNT
@@ -92,6 +104,15 @@ void set_processor_count(CpuidTable& table, std::uint32_t count) {
   CpuidEntry sizes{0x8000'0008, std::nullopt, table.query(0x8000'0008, 0)};
   sizes.result.ecx = (sizes.result.ecx & ~std::uint32_t{0xFF}) | (count - 1);
   table.set(sizes);
+}
+
+void hide_random_numbers(CpuidTable& table) {
+  CpuidEntry one{1, std::nullopt, table.query(1, 0)};
+  one.result.ecx &= ~bit(30);
+  table.set(one);
+  CpuidEntry seven{7, 0, table.query(7, 0)};
+  seven.result.ebx &= ~bit(18);
+  table.set(seven);
 }
 
 }  // namespace bygone::cpu::translator

@@ -13,4 +13,7 @@ namespace bygone::cpu::translator {
 /// The fields that depend on the number of processors.
 void set_processor_count(CpuidTable& table, std::uint32_t count);
 
+/// RDRAND and RDSEED give nothing that a second processor could repeat.
+void hide_random_numbers(CpuidTable& table);
+
 }  // namespace bygone::cpu::translator

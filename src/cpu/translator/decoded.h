@@ -2,6 +2,8 @@
 // Threading: the vCPU's thread.
 #pragma once
 
+#include <Zydis/Zydis.h>
+
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -37,8 +39,23 @@ enum NativeFlags : std::uint16_t {
   kNativeAligned = 1U << 8,   ///< the memory operand must be aligned to its size
   kNativeBitString = 1U << 9,  ///< BT family with a register offset: the address moves with the register
   kNativeX87Data = 1U << 10,  ///< updates the x87 instruction pointer
-  kNativeMasked = 1U << 11,   ///< a masked memory operand: bytes whose mask is clear do not fault
+  kNativeMasked = 1U << 11,   ///< a masked memory operand: elements that the opmask leaves out are not touched
+  kNativeAvx512 = 1U << 12,   ///< EVEX, or works on opmask registers
 };
+
+/// Instructions whose VEX or EVEX bit W chooses the width of a general register or of as much memory. Outside 64-bit mode, where
+/// there is one width, it is ignored.
+[[nodiscard]] constexpr bool has_general_width(ZydisMnemonic mnemonic) {
+  switch (mnemonic) {
+    case ZYDIS_MNEMONIC_VMOVD: case ZYDIS_MNEMONIC_VMOVQ: case ZYDIS_MNEMONIC_VPINSRD: case ZYDIS_MNEMONIC_VPINSRQ:
+    case ZYDIS_MNEMONIC_VPEXTRD: case ZYDIS_MNEMONIC_VPEXTRQ: case ZYDIS_MNEMONIC_VCVTSI2SD: case ZYDIS_MNEMONIC_VCVTSI2SS:
+    case ZYDIS_MNEMONIC_VCVTUSI2SD: case ZYDIS_MNEMONIC_VCVTUSI2SS: case ZYDIS_MNEMONIC_VCVTSD2SI: case ZYDIS_MNEMONIC_VCVTSS2SI:
+    case ZYDIS_MNEMONIC_VCVTTSD2SI: case ZYDIS_MNEMONIC_VCVTTSS2SI: case ZYDIS_MNEMONIC_VCVTSD2USI: case ZYDIS_MNEMONIC_VCVTSS2USI:
+    case ZYDIS_MNEMONIC_VCVTTSD2USI: case ZYDIS_MNEMONIC_VCVTTSS2USI: case ZYDIS_MNEMONIC_VPBROADCASTD: case ZYDIS_MNEMONIC_VPBROADCASTQ:
+      return true;
+    default: return false;
+  }
+}
 
 struct Decoded {
   Handler handler = nullptr;
@@ -61,6 +78,10 @@ struct Decoded {
   std::uint8_t operands = 0;      ///< small per-handler selector
   std::uint8_t is_memory = 0;     ///< has a memory operand
   std::uint8_t is_far = 0;        ///< a far jump, call or return
+  std::uint8_t mask = 0;          ///< opmask register of an EVEX instruction, 0: none
+  std::uint8_t mask_element = 0;  ///< bytes of an element in memory
+  std::uint8_t mask_lanes = 0;    ///< elements of the vector that the opmask's bits stand for
+  std::uint8_t is_packed = 0;     ///< compressed or expanded: only as many elements in memory as mask bits are set
 };
 
 /// Decoded instructions of one RAM page in one code width.

@@ -4,8 +4,10 @@
 
 #include <array>
 
+#include "cpu/cpuid.h"
 #include "cpu/translator/handlers.h"
 #include "cpu/translator/state.h"
+#include "cpu/translator/xsave.h"
 
 namespace bygone::cpu::translator {
 namespace {
@@ -43,8 +45,28 @@ const ZydisDecoder& decoder_for(std::uint32_t width, bool real_mode) {
   return decoders[width == kModeCode16 && real_mode ? 3 : width];
 }
 
+/// AVX-512's parts, as CPUID offers them.
+bool host_carries_part(ZydisISASet set) {
+  const auto is_between = [set](ZydisISASet first, ZydisISASet last) { return set >= first && set <= last; };
+  if (!xsave::host_has_avx512()) return false;
+  if (is_between(ZYDIS_ISA_SET_AVX512BW_128, ZYDIS_ISA_SET_AVX512DQ_SCALAR)) return true;  // BW, CD and DQ
+  if (is_between(ZYDIS_ISA_SET_AVX512F_128, ZYDIS_ISA_SET_AVX512F_SCALAR)) return true;
+  if (is_between(ZYDIS_ISA_SET_AVX512_IFMA_128, ZYDIS_ISA_SET_AVX512_IFMA_512)) return __builtin_cpu_supports("avx512ifma") != 0;
+  if (is_between(ZYDIS_ISA_SET_AVX512_VBMI_128, ZYDIS_ISA_SET_AVX512_VBMI_512)) return __builtin_cpu_supports("avx512vbmi") != 0;
+  if (is_between(ZYDIS_ISA_SET_AVX512_VBMI2_128, ZYDIS_ISA_SET_AVX512_VBMI2_512)) return __builtin_cpu_supports("avx512vbmi2") != 0;
+  if (is_between(ZYDIS_ISA_SET_AVX512_VNNI_128, ZYDIS_ISA_SET_AVX512_VNNI_512)) return __builtin_cpu_supports("avx512vnni") != 0;
+  if (is_between(ZYDIS_ISA_SET_AVX512_BITALG_128, ZYDIS_ISA_SET_AVX512_BITALG_512)) return __builtin_cpu_supports("avx512bitalg") != 0;
+  if (is_between(ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_128, ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_512)) return __builtin_cpu_supports("avx512vpopcntdq") != 0;
+  if (is_between(ZYDIS_ISA_SET_AVX512_GFNI_128, ZYDIS_ISA_SET_AVX512_GFNI_512)) return __builtin_cpu_supports("gfni") != 0;
+  if (is_between(ZYDIS_ISA_SET_AVX512_VAES_128, ZYDIS_ISA_SET_AVX512_VAES_512)) return __builtin_cpu_supports("vaes") != 0;
+  if (is_between(ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_128, ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_512)) return __builtin_cpu_supports("vpclmulqdq") != 0;
+  return false;
+}
+
+}  // namespace
+
 /// Extensions whose instructions may run natively when the host has them.
-bool host_carries(ZydisISAExt extension) {
+bool host_carries(ZydisISAExt extension, ZydisISASet set) {
   switch (extension) {
     case ZYDIS_ISA_EXT_BASE:
     case ZYDIS_ISA_EXT_LONGMODE:
@@ -65,6 +87,16 @@ bool host_carries(ZydisISAExt extension) {
     case ZYDIS_ISA_EXT_BMI2: return __builtin_cpu_supports("bmi2") != 0;
     case ZYDIS_ISA_EXT_LZCNT: return __builtin_cpu_supports("lzcnt") != 0;
     case ZYDIS_ISA_EXT_F16C: return __builtin_cpu_supports("f16c") != 0;
+    case ZYDIS_ISA_EXT_SHA: {
+      static const bool has = (host_cpuid(7, 0).ebx & (1U << 29)) != 0;
+      return has;
+    }
+    case ZYDIS_ISA_EXT_GFNI:
+      return __builtin_cpu_supports("gfni") != 0 && (set == ZYDIS_ISA_SET_GFNI || __builtin_cpu_supports("avx") != 0);
+    case ZYDIS_ISA_EXT_VAES: return __builtin_cpu_supports("vaes") != 0;
+    case ZYDIS_ISA_EXT_VPCLMULQDQ: return __builtin_cpu_supports("vpclmulqdq") != 0;
+    case ZYDIS_ISA_EXT_AVX512EVEX:
+    case ZYDIS_ISA_EXT_AVX512VEX: return host_carries_part(set);
     case ZYDIS_ISA_EXT_MOVBE:
     case ZYDIS_ISA_EXT_ADOX_ADCX:
     case ZYDIS_ISA_EXT_RDRAND:
@@ -73,11 +105,16 @@ bool host_carries(ZydisISAExt extension) {
   }
 }
 
+namespace {
+
 /// Categories that never run natively: what is not in the handler table there does not exist for a guest.
 bool may_run_natively(const ZydisDecodedInstruction& instruction) {
   if ((instruction.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) != 0) return false;
-  if (instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX) return false;
-  if (!host_carries(instruction.meta.isa_ext)) return false;
+  if (instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX &&
+      instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX) {
+    return false;
+  }
+  if (!host_carries(instruction.meta.isa_ext, instruction.meta.isa_set)) return false;
   switch (instruction.meta.category) {
     case ZYDIS_CATEGORY_CALL:
     case ZYDIS_CATEGORY_COND_BR:
@@ -135,6 +172,8 @@ bool wants_alignment(const ZydisDecodedInstruction& instruction, std::uint16_t n
     case ZYDIS_MNEMONIC_VMOVAPS:
     case ZYDIS_MNEMONIC_VMOVAPD:
     case ZYDIS_MNEMONIC_VMOVDQA:
+    case ZYDIS_MNEMONIC_VMOVDQA32:
+    case ZYDIS_MNEMONIC_VMOVDQA64:
     case ZYDIS_MNEMONIC_VMOVNTPS:
     case ZYDIS_MNEMONIC_VMOVNTPD:
     case ZYDIS_MNEMONIC_VMOVNTDQ:
@@ -146,7 +185,8 @@ bool wants_alignment(const ZydisDecodedInstruction& instruction, std::uint16_t n
 bool is_vector_conversion(const ZydisDecodedInstruction& instruction) {
   const ZydisISAExt extension = instruction.meta.isa_ext;
   return instruction.meta.category == ZYDIS_CATEGORY_CONVERT &&
-         (extension == ZYDIS_ISA_EXT_SSE || extension == ZYDIS_ISA_EXT_SSE2 || extension == ZYDIS_ISA_EXT_AVX);
+         (extension == ZYDIS_ISA_EXT_SSE || extension == ZYDIS_ISA_EXT_SSE2 || extension == ZYDIS_ISA_EXT_AVX ||
+          extension == ZYDIS_ISA_EXT_AVX512EVEX);
 }
 
 std::uint16_t native_flags(const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands) {
@@ -159,12 +199,14 @@ std::uint16_t native_flags(const ZydisDecodedInstruction& instruction, const Zyd
       if ((operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0) native |= kNativeWrites;
     } else if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER) {
       const ZydisRegisterClass kind = ZydisRegisterGetClass(operand.reg.value);
-      if (kind == ZYDIS_REGCLASS_XMM || kind == ZYDIS_REGCLASS_YMM) vector = true;
+      if (kind == ZYDIS_REGCLASS_XMM || kind == ZYDIS_REGCLASS_YMM || kind == ZYDIS_REGCLASS_ZMM) vector = true;
       if (kind == ZYDIS_REGCLASS_MMX) native |= kNativeMmx;
       if (kind == ZYDIS_REGCLASS_X87) native |= kNativeX87;
     }
   }
-  const bool vex = instruction.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+  const bool vex = instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY;
+  const ZydisISAExt extension = instruction.meta.isa_ext;
+  if (extension == ZYDIS_ISA_EXT_AVX512EVEX || extension == ZYDIS_ISA_EXT_AVX512VEX) native |= kNativeAvx512 | kNativeAvx;
   if (instruction.meta.isa_ext == ZYDIS_ISA_EXT_X87) {
     native |= kNativeX87;
     if (!never_waits(instruction.mnemonic)) native |= kNativeX87Waits;
@@ -309,7 +351,8 @@ Decoded from_instruction(const ZydisDecodedInstruction& instruction, const Zydis
     if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY) {
       // The visible one, or the source of a string instruction, whose segment may be overridden.
       if (i < instruction.operand_count_visible || operand.mem.segment != ZYDIS_REGISTER_ES) {
-        if (decoded.is_memory == 0) take_memory(decoded, instruction, operand);
+        // A far call's push is not an operand, and its displacement would take the selector's place.
+        if (decoded.is_memory == 0 && decoded.operands != kShapeFar) take_memory(decoded, instruction, operand);
       }
       continue;
     }
@@ -330,6 +373,52 @@ Decoded from_instruction(const ZydisDecodedInstruction& instruction, const Zydis
   return decoded;
 }
 
+/// How an opmask works on an operand in memory. Instructions whose exception class says so touch all of it, whatever the mask.
+void take_mask(Decoded& decoded, const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands) {
+  decoded.mask = static_cast<std::uint8_t>(instruction.avx.mask.reg == ZYDIS_REGISTER_NONE ? 0 : ZydisRegisterGetId(instruction.avx.mask.reg));
+  if (decoded.mask == 0 || instruction.mnemonic == ZYDIS_MNEMONIC_VDBPSADBW) return;  // whose results need its neighbours' bytes
+  switch (instruction.meta.exception_class) {
+    case ZYDIS_EXCEPTION_CLASS_E1NF: case ZYDIS_EXCEPTION_CLASS_E2NF: case ZYDIS_EXCEPTION_CLASS_E3NF:
+    case ZYDIS_EXCEPTION_CLASS_E4NF: case ZYDIS_EXCEPTION_CLASS_E5NF: case ZYDIS_EXCEPTION_CLASS_E6NF:
+    case ZYDIS_EXCEPTION_CLASS_E9NF: case ZYDIS_EXCEPTION_CLASS_E10NF: case ZYDIS_EXCEPTION_CLASS_E11NF:
+      return;
+    default: break;
+  }
+  unsigned lanes = 0;
+  unsigned in_memory = 0;
+  unsigned bytes = 0;
+  for (unsigned i = 0; i < instruction.operand_count_visible; ++i) {
+    const ZydisDecodedOperand& operand = operands[i];
+    if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY) {
+      decoded.mask_element = static_cast<std::uint8_t>(operand.element_size / 8);
+      in_memory = operand.element_count;
+      bytes = operand.size / 8;
+      if (i == 0) lanes = operand.element_count;
+    } else if (i == 0 && operand.type == ZYDIS_OPERAND_TYPE_REGISTER) {
+      lanes = operand.element_count;
+      // A comparison's destination is an opmask: its lanes are the source's.
+      if (ZydisRegisterGetClass(operand.reg.value) == ZYDIS_REGCLASS_MASK) lanes = 0;
+    }
+  }
+  for (unsigned i = 1; lanes == 0 && i < instruction.operand_count_visible; ++i) {
+    if (operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(operands[i].reg.value) != ZYDIS_REGCLASS_MASK) {
+      lanes = operands[i].element_count;
+    }
+  }
+  if (in_memory == 0 || decoded.mask_element == 0) return;
+  if (lanes == 0) lanes = instruction.avx.vector_length / 8U / decoded.mask_element;  // VFPCLASSPS has no other vector
+  if (lanes == 0) lanes = in_memory;
+  if (instruction.avx.broadcast.mode == ZYDIS_BROADCAST_MODE_INVALID) {
+    const bool converts = instruction.meta.category == ZYDIS_CATEGORY_CONVERT;
+    if (lanes > in_memory && !converts && operands[0].size / 8 == bytes) return;  // a lane is less than an element: all is read
+    if (lanes < in_memory) decoded.mask_element = static_cast<std::uint8_t>(bytes / lanes);  // a lane is several elements
+    else lanes = in_memory;
+  }
+  decoded.native |= kNativeMasked;
+  decoded.is_packed = instruction.meta.category == ZYDIS_CATEGORY_COMPRESS || instruction.meta.category == ZYDIS_CATEGORY_EXPAND ? 1 : 0;
+  decoded.mask_lanes = static_cast<std::uint8_t>(lanes);
+}
+
 /// The index of a gather is a vector register; how many elements there are depends on the vectors' length.
 void take_gather(Decoded& decoded, const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands) {
   for (unsigned i = 0; i < instruction.operand_count; ++i) {
@@ -337,6 +426,11 @@ void take_gather(Decoded& decoded, const ZydisDecodedInstruction& instruction, c
     decoded.condition = static_cast<std::uint8_t>(ZydisRegisterGetId(operands[i].mem.index));
     decoded.scale = operands[i].mem.scale;
     decoded.memory_size = static_cast<std::uint16_t>(instruction.avx.vector_length / 8);
+  }
+  if (instruction.meta.category != ZYDIS_CATEGORY_SCATTER) return;
+  for (unsigned i = 0; i < instruction.operand_count_visible; ++i) {  // the opmask stands before the source
+    if (operands[i].type != ZYDIS_OPERAND_TYPE_REGISTER || ZydisRegisterGetClass(operands[i].reg.value) == ZYDIS_REGCLASS_MASK) continue;
+    decoded.reg = static_cast<std::uint8_t>(ZydisRegisterGetId(operands[i].reg.value));
   }
 }
 
@@ -368,12 +462,17 @@ DecodeStatus decode_instruction(std::span<const std::uint8_t> bytes, std::uint32
   // MOVSD and CMPSD are also the names of SSE2 instructions.
   const bool other_of_the_name =
       (instruction.mnemonic == ZYDIS_MNEMONIC_MOVSD || instruction.mnemonic == ZYDIS_MNEMONIC_CMPSD) && !is_string(instruction);
-  if (instruction.meta.category == ZYDIS_CATEGORY_AVX2GATHER) take_gather(decoded, instruction, operands.data());
-  if (instruction.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) {
-    decoded.handler = raise_undefined;
-    return DecodeStatus::kDone;
+  const bool evex = instruction.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
+  if (evex) take_mask(decoded, instruction, operands.data());
+  switch (instruction.meta.category) {
+    case ZYDIS_CATEGORY_AVX2GATHER: case ZYDIS_CATEGORY_GATHER: case ZYDIS_CATEGORY_SCATTER:
+      take_gather(decoded, instruction, operands.data());
+      if (!evex) break;
+      decoded.handler = may_run_natively(instruction) ? sparse_handler(instruction.meta.category == ZYDIS_CATEGORY_SCATTER) : raise_undefined;
+      return DecodeStatus::kDone;
+    default: break;
   }
-  if (const Handler handler = handler_table()[instruction.mnemonic]; handler != nullptr && !other_of_the_name) {
+  if (const Handler handler = handler_table()[instruction.mnemonic]; handler != nullptr && !other_of_the_name && !evex) {
     // Bit strings in memory whose offset is a register walk; every other form runs natively.
     decoded.handler = handler;
     if (is_segment_stack(instruction, operands.data())) {
@@ -386,7 +485,7 @@ DecodeStatus decode_instruction(std::span<const std::uint8_t> bytes, std::uint32
   decoded.handler = raise_undefined;
   if (!may_run_natively(instruction)) return DecodeStatus::kDone;
   if (wants_alignment(instruction, decoded.native, decoded.memory_size)) decoded.native |= kNativeAligned;
-  decoded.thunk = thunks.get(instruction, operands.data(), decoded.native);
+  decoded.thunk = thunks.get(instruction, operands.data(), bytes, decoded.native);
   if (decoded.thunk != nullptr) decoded.handler = native_handler(decoded);
   return DecodeStatus::kDone;
 }

@@ -1,6 +1,8 @@
 // From bytes to Decoded: Zydis decodes, this chooses the handler and boils the operands down to what handlers use.
 #pragma once
 
+#include <Zydis/Zydis.h>
+
 #include <cstdint>
 #include <span>
 
@@ -15,6 +17,9 @@ enum class DecodeStatus : std::uint8_t { kDone, kNeedsMore };
 /// raises #UD. kNeedsMore: it goes on past the end of `bytes`.
 [[nodiscard]] DecodeStatus decode_instruction(std::span<const std::uint8_t> bytes, std::uint32_t width, bool real_mode, Thunks& thunks,
                                               Decoded& decoded);
+
+/// Whether instructions of an extension exist for guests: this host runs them and CPUID may offer them. Both tiers ask here.
+[[nodiscard]] bool host_carries(ZydisISAExt extension, ZydisISASet set);
 
 /// Operand shapes for Decoded::operands, in the order of the operands.
 enum OperandShape : std::uint8_t {

@@ -45,6 +45,7 @@ std::uint64_t measure_tsc_frequency() {
 
 class SoftwareEngine final : public Engine {
  public:
+  explicit SoftwareEngine(const EngineOptions& options) : options_(options) {}
   [[nodiscard]] std::string_view name() const override { return "software"; }
 
   [[nodiscard]] EngineStatus probe() override {
@@ -65,9 +66,15 @@ class SoftwareEngine final : public Engine {
     if (options.vcpu_count == 0 || options.vcpu_count > 64) {
       return fail(ErrorCode::kInvalidArgument, "a partition has 1 to 64 processors, not {}", options.vcpu_count);
     }
+    std::unique_ptr<Lockstep> lockstep;
+    if (options_.lockstep_instructions != 0) {
+      if (options.vcpu_count != 1) return fail(ErrorCode::kInvalidArgument, "lockstep takes one processor, not {}", options.vcpu_count);
+      hide_random_numbers(options.cpuid);
+      BYGONE_ASSIGN(lockstep, Lockstep::create(*options.memory, options.cpuid, options_.lockstep_instructions, options.log));
+    }
     if (tsc_frequency_ == 0) tsc_frequency_ = measure_tsc_frequency();
     try {
-      return SoftwarePartition::create(std::move(options), tsc_frequency_);
+      return SoftwarePartition::create(std::move(options), tsc_frequency_, std::move(lockstep));
     } catch (const std::bad_alloc&) {
       return fail(ErrorCode::kExhausted, "the host has no memory for the software processor's tables");
     }
@@ -86,11 +93,12 @@ class SoftwareEngine final : public Engine {
     return measure_speed(memory, partition->vcpu({0}), ProbeLoop::kVector, 0, ProbeClock::now() + kTime);
   }
 
+  EngineOptions options_;
   std::uint64_t tsc_frequency_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<Engine> create_engine() { return std::make_unique<SoftwareEngine>(); }
+std::unique_ptr<Engine> create_engine(const EngineOptions& options) { return std::make_unique<SoftwareEngine>(options); }
 
 }  // namespace bygone::cpu::translator

@@ -1,13 +1,19 @@
 // The software engine: x86-64 guests on an x86-64 host without hardware virtualization.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "cpu/partition.h"
 
 namespace bygone::cpu::translator {
 
+struct EngineOptions {
+  /// Not 0: every translation is compared with the interpreter, and memory after so many instructions (lockstep.h).
+  std::uint64_t lockstep_instructions = 0;
+};
+
 /// Threading: the engine from one thread at a time; partitions as cpu/partition.h says.
-[[nodiscard]] std::unique_ptr<Engine> create_engine();
+[[nodiscard]] std::unique_ptr<Engine> create_engine(const EngineOptions& options = {});
 
 }  // namespace bygone::cpu::translator

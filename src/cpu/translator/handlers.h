@@ -26,6 +26,10 @@ struct HandlerEntry {
 
 /// For MOV, by operand shape (OperandShape).
 [[nodiscard]] Handler move_handler(std::uint8_t shape, std::uint8_t size);
+/// AVX-512 gathers and scatters.
+[[nodiscard]] Handler sparse_handler(bool scatters);
+/// Memory under an opmask: reads or writes only what the mask selects, and runs the instruction on a copy.
+void run_masked(Core& core, const Decoded& decoded);
 /// For instructions that run natively, by Decoded::native and is_memory.
 [[nodiscard]] Handler native_handler(const Decoded& decoded);
 void raise_undefined(Core& core, const Decoded& decoded);

@@ -457,7 +457,9 @@ void check_x87(Core& core, const Decoded& decoded) {
 
 void check_sse(Core& core, const Decoded& decoded) {
   const VcpuBlock& block = core.block();
-  if ((decoded.native & kNativeAvx) != 0) {
+  if ((decoded.native & kNativeAvx512) != 0) {
+    if ((block.mode & kModeAvx512) == 0) core.raise_ud();
+  } else if ((decoded.native & kNativeAvx) != 0) {
     if ((block.mode & kModeAvx) == 0) core.raise_ud();
   } else if ((block.mode & kModeSse) == 0 || (block.cr0 & cr0::kEm) != 0) {
     core.raise_ud();
@@ -466,7 +468,9 @@ void check_sse(Core& core, const Decoded& decoded) {
 }
 
 void run_operand(Core& core, const Decoded& decoded) {
-  if (decoded.is_memory != 0) {
+  if ((decoded.native & kNativeMasked) != 0) {
+    run_masked(core, decoded);
+  } else if (decoded.is_memory != 0) {
     run_with_memory(core, decoded);
   } else {
     run_native(core, decoded);

@@ -329,15 +329,33 @@ void invalidate_page(Core& core, const Decoded& decoded) {
   mmu::flush_page(core.block(), core.is_64() ? linear : low32(linear));
 }
 
+/// INVPCID (SDM volume 2): one address of an address space, one address space, all with global pages, all without them.
 void invalidate_context(Core& core, const Decoded& decoded) {
   need_cpl0(core);
   const std::uint64_t type = core.read_register(decoded.reg, core.is_64() ? 8 : 4);
   const std::uint64_t linear = core.memory_operand(decoded, 16, Access::kRead);
+  const std::uint64_t space = core.read<std::uint64_t>(linear);
   const std::uint64_t address = core.read<std::uint64_t>(linear + 8);
-  if (type > 3) core.raise_gp();
-  if (type == 0) mmu::flush_page(core.block(), address);
-  if (type == 1 || type == 3) mmu::flush_non_global(core.block());
-  if (type == 2) mmu::flush_all(core.block());
+  VcpuBlock& block = core.block();
+  const bool has_pcids = (block.cr4 & cr4::kPcide) != 0;
+  if (type > 3 || (space >> 12) != 0) core.raise_gp();
+  if (type < 2 && !has_pcids && space != 0) core.raise_gp();
+  const auto top = static_cast<std::int64_t>(address) >> 47;
+  if (type == 0 && top != 0 && top != -1) core.raise_gp();
+  const bool is_present = !has_pcids || space == (block.cr3 & 0xFFF);
+  switch (type) {
+    case 0:
+    case 1:
+      if (!is_present) mmu::forget_address_space(block, static_cast<std::uint16_t>(space));
+      else if (type == 0) mmu::flush_page(block, address);
+      else mmu::flush_non_global(block);
+      break;
+    case 2: mmu::flush_all(block); break;
+    default:
+      mmu::forget_other_address_spaces(block);
+      mmu::flush_non_global(block);
+      break;
+  }
 }
 
 void control_caches(Core& core, const Decoded&) { need_cpl0(core); }

@@ -62,31 +62,34 @@ std::uint64_t xsave_area(Core& core, const Decoded& decoded, Access access) {
   return linear;
 }
 
-/// XSAVE, XSAVEOPT and, with the compacted bit, XSAVEC: with three components both formats lie at the same offsets.
+/// XSAVE and XSAVEOPT in the standard format, XSAVEC in the compacted one; what is in its initial state is only said to be so.
 void save_x(Core& core, const Decoded& decoded) {
   const std::uint64_t linear = xsave_area(core, decoded, Access::kWrite);
+  const VcpuBlock& block = core.block();
   const std::uint64_t components = requested(core);
   const bool compacts = decoded.mnemonic == ZYDIS_MNEMONIC_XSAVEC || decoded.mnemonic == ZYDIS_MNEMONIC_XSAVEC64;
-  const std::uint32_t size = (components & kAvx) != 0 ? xsave::kAvxOffset + xsave::kAvxSize : xsave::kAvxOffset;
-  core.probe_write(linear, size, core.block().tlb_context);
-  std::array<std::uint8_t, xsave::kAvxOffset + xsave::kAvxSize> image = {};
+  const bool writes_all = decoded.mnemonic == ZYDIS_MNEMONIC_XSAVE || decoded.mnemonic == ZYDIS_MNEMONIC_XSAVE64;
+  const std::uint64_t used = xsave::in_use(block) & components;
+  const auto packed = xsave::compacted_places(components);
+  const std::uint32_t size = compacts ? xsave::compacted_size(components) : xsave::standard_size(components);
+  core.probe_write(linear, size, block.tlb_context);
+  std::array<std::uint8_t, xsave::kLargestImage> image = {};
   core.read_bytes(linear, image.data(), size);
-  if ((components & kX87) != 0) xsave::to_fxsave(core.block(), image.data(), 0, false);
+  if ((components & kX87) != 0) xsave::to_fxsave(block, image.data(), 0, false);
   if ((components & (kSse | kAvx)) != 0) {
-    std::memcpy(image.data() + 24, &core.block().vector.mxcsr, 4);
+    std::memcpy(image.data() + 24, &block.vector.mxcsr, 4);
     std::memcpy(image.data() + 28, &xsave::kMxcsrMask, 4);
   }
   if ((components & kSse) != 0) {
-    for (unsigned i = 0; i < xmm_count(core); ++i) std::memcpy(image.data() + 160 + 16 * i, core.block().vector.zmm[i].data(), 16);
+    for (unsigned i = 0; i < xmm_count(core); ++i) std::memcpy(image.data() + 160 + 16 * i, block.vector.zmm[i].data(), 16);
   }
-  if ((components & kAvx) != 0) {
-    for (unsigned i = 0; i < xmm_count(core); ++i) {
-      std::memcpy(image.data() + xsave::kAvxOffset + 16 * i, core.block().vector.zmm[i].data() + 16, 16);
-    }
+  for (unsigned i = xsave::kFirstExtended; i < xsave::kComponentEnd; ++i) {
+    if (((writes_all ? components : used) >> i & 1) == 0) continue;
+    xsave::store_component(block, i, image.data() + (compacts ? packed[i] : xsave::place_of(i)).offset, core.is_64());
   }
   std::uint64_t bits = 0;
   std::memcpy(&bits, image.data() + kStateBits, 8);
-  bits = compacts ? components : (bits & ~components) | components;
+  bits = compacts ? used : (bits & ~components) | used;
   std::memcpy(image.data() + kStateBits, &bits, 8);
   if (compacts) {
     const std::uint64_t format = components | (std::uint64_t{1} << 63);
@@ -95,28 +98,47 @@ void save_x(Core& core, const Decoded& decoded) {
   core.write_bytes(linear, image.data(), size);
 }
 
+/// What an XRSTOR is about to load, checked: nothing changes before all of it is known to be good.
+struct RestoreImage {
+  std::array<std::uint8_t, xsave::kLargestImage> bytes = {};
+  std::uint64_t present = 0;
+  std::array<xsave::Place, xsave::kComponentEnd> places;
+  bool compacted = false;
+};
+
+void read_restore_image(Core& core, std::uint64_t linear, std::uint64_t components, RestoreImage& image) {
+  core.read_bytes(linear, image.bytes.data(), xsave::kHeaderEnd);
+  std::uint64_t format = 0;
+  std::memcpy(&image.present, image.bytes.data() + kStateBits, 8);
+  std::memcpy(&format, image.bytes.data() + kCompactedBits, 8);
+  image.compacted = (format >> 63) != 0;
+  const std::uint64_t packed = format << 1 >> 1;
+  if ((image.present & ~core.block().xcr0) != 0 || (!image.compacted && format != 0)) core.raise_gp();
+  if (image.compacted && ((packed & ~core.block().xcr0) != 0 || (image.present & ~packed) != 0)) core.raise_gp();
+  for (std::size_t i = 528; i < 576; ++i) {
+    if (image.bytes[i] != 0) core.raise_gp();
+  }
+  image.places = xsave::compacted_places(packed);
+  for (unsigned i = xsave::kFirstExtended; i < xsave::kComponentEnd; ++i) {
+    if (!image.compacted) image.places[i] = xsave::place_of(i);
+    if ((image.present & components) >> i & 1) {
+      core.read_bytes(linear + image.places[i].offset, image.bytes.data() + image.places[i].offset, image.places[i].size);
+    }
+  }
+}
+
 void restore_x(Core& core, const Decoded& decoded) {
   const std::uint64_t linear = xsave_area(core, decoded, Access::kRead);
   const std::uint64_t components = requested(core);
-  std::array<std::uint8_t, xsave::kAvxOffset + xsave::kAvxSize> image = {};
-  const std::uint32_t size = (components & kAvx) != 0 ? xsave::kAvxOffset + xsave::kAvxSize : xsave::kAvxOffset;
-  core.read_bytes(linear, image.data(), size);
-  std::uint64_t present = 0;
-  std::uint64_t format = 0;
-  std::memcpy(&present, image.data() + kStateBits, 8);
-  std::memcpy(&format, image.data() + kCompactedBits, 8);
-  const bool compacted = (format >> 63) != 0;
-  if ((present & ~core.block().xcr0) != 0 || (!compacted && format != 0)) core.raise_gp();
-  if (compacted && ((format << 1 >> 1) & ~core.block().xcr0) != 0) core.raise_gp();
-  for (std::size_t i = 528; i < 576; ++i) {
-    if (image[i] != 0) core.raise_gp();
-  }
+  RestoreImage image;
+  read_restore_image(core, linear, components, image);
+  const std::uint64_t present = image.present;
   VectorState& state = core.block().vector;
   if ((components & (kSse | kAvx)) != 0) {
     std::uint32_t mxcsr = 0;
-    std::memcpy(&mxcsr, image.data() + 24, 4);
-    if ((mxcsr & ~xsave::kMxcsrMask) != 0) core.raise_gp();
-    if (!compacted || (present & kSse) != 0) {
+    std::memcpy(&mxcsr, image.bytes.data() + 24, 4);
+    if (!image.compacted || (present & components & kSse) != 0) {
+      if ((mxcsr & ~xsave::kMxcsrMask) != 0) core.raise_gp();
       state.mxcsr = mxcsr;
     } else if ((components & kSse) != 0) {
       state.mxcsr = 0x1F80;
@@ -124,19 +146,18 @@ void restore_x(Core& core, const Decoded& decoded) {
   }
   if ((components & kX87) != 0) {
     if ((present & kX87) != 0) {
-      static_cast<void>(xsave::from_fxsave(core.block(), image.data(), 0, false));
+      static_cast<void>(xsave::from_fxsave(core.block(), image.bytes.data(), 0, false));
     } else {
       state.x87 = reset_x87();
     }
   }
-  for (unsigned i = 0; i < xmm_count(core); ++i) {
-    if ((components & kSse) != 0) {
-      if ((present & kSse) != 0) std::memcpy(state.zmm[i].data(), image.data() + 160 + 16 * i, 16); else std::memset(state.zmm[i].data(), 0, 16);
-    }
-    if ((components & kAvx) != 0) {
-      std::uint8_t* high = state.zmm[i].data() + 16;
-      if ((present & kAvx) != 0) std::memcpy(high, image.data() + xsave::kAvxOffset + 16 * i, 16); else std::memset(high, 0, 16);
-    }
+  for (unsigned i = 0; (components & kSse) != 0 && i < xmm_count(core); ++i) {
+    if ((present & kSse) != 0) std::memcpy(state.zmm[i].data(), image.bytes.data() + 160 + 16 * i, 16); else std::memset(state.zmm[i].data(), 0, 16);
+  }
+  for (unsigned i = xsave::kFirstExtended; i < xsave::kComponentEnd; ++i) {
+    if ((components >> i & 1) == 0) continue;
+    if ((present >> i & 1) != 0) xsave::load_component(core.block(), i, image.bytes.data() + image.places[i].offset, core.is_64());
+    else xsave::clear_component(core.block(), i, core.is_64());
   }
 }
 
@@ -144,8 +165,9 @@ void get_control(Core& core, const Decoded&) {
   if ((core.block().cr4 & cr4::kOsxsave) == 0) core.raise_ud();
   const std::uint64_t index = core.gpr(Gpr::kRcx) & 0xFFFF'FFFF;
   if (index > 1) core.raise_gp();
-  core.gpr(Gpr::kRax) = core.block().xcr0 & 0xFFFF'FFFF;
-  core.gpr(Gpr::kRdx) = core.block().xcr0 >> 32;
+  const std::uint64_t value = index == 0 ? core.block().xcr0 : core.block().xcr0 & xsave::in_use(core.block());
+  core.gpr(Gpr::kRax) = value & 0xFFFF'FFFF;
+  core.gpr(Gpr::kRdx) = value >> 32;
 }
 
 void set_control(Core& core, const Decoded&) {
@@ -155,6 +177,7 @@ void set_control(Core& core, const Decoded&) {
   const CpuidResult offered = core.cpuid(0xD, 0);
   if ((value & ~std::uint64_t{offered.eax}) != 0 || (value & kX87) == 0) core.raise_gp();
   if ((value & kAvx) != 0 && (value & kSse) == 0) core.raise_gp();
+  if ((value & xsave::kAvx512) != 0 && (value & (xsave::kAvx512 | kAvx | kSse)) != (xsave::kAvx512 | kAvx | kSse)) core.raise_gp();
   core.block().xcr0 = value;
   mmu::update_mode(core.block());
 }

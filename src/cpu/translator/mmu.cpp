@@ -304,6 +304,7 @@ bool translate_for_debugger(VcpuBlock& block, std::uint64_t linear, std::uint64_
 }
 
 void flush_all(VcpuBlock& block) {
+  forget_other_address_spaces(block);
   for_each_used(
       block.tlb, [](const TlbBookkeeping& book, std::size_t word) { return book.used[word]; },
       [](TlbTable& table, std::size_t index, TlbBookkeeping& book, std::size_t word, std::uint64_t) {
@@ -323,6 +324,79 @@ void flush_non_global(VcpuBlock& block) {
       });
   ++block.tlb.flushes;
   if (block.tlb_listener != nullptr) block.tlb_listener->tlb_flushed(block);
+}
+
+namespace {
+
+TlbArchive::Space* find_space(TlbArchive& archive, std::uint16_t pcid) {
+  for (TlbArchive::Space& space : archive.spaces) {
+    if (space.valid && space.pcid == pcid) return &space;
+  }
+  return nullptr;
+}
+
+/// A place for another address space: a free one, or that of the one not used for longest.
+TlbArchive::Space& free_space(TlbArchive& archive) {
+  TlbArchive::Space* oldest = &archive.spaces[0];
+  for (TlbArchive::Space& space : archive.spaces) {
+    if (!space.valid) return space;
+    if (space.last_use < oldest->last_use) oldest = &space;
+  }
+  return *oldest;
+}
+
+void set_aside(VcpuBlock& block, std::uint16_t pcid) {
+  TlbArchive& archive = block.tlb.archive;
+  TlbArchive::Space* found = find_space(archive, pcid);
+  TlbArchive::Space& space = found != nullptr ? *found : free_space(archive);
+  space.pcid = pcid;
+  space.valid = true;
+  space.count = 0;
+  space.last_use = ++archive.clock;
+  for_each_used(
+      block.tlb, [](const TlbBookkeeping& book, std::size_t word) { return book.used[word] & ~book.global[word]; },
+      [&](TlbTable& table, std::size_t index, TlbBookkeeping& book, std::size_t word, std::uint64_t bit) {
+        if (space.count < space.entries.size()) {
+          TlbArchive::Entry& entry = space.entries[space.count++];
+          entry.entry = table.entries[index];
+          entry.index = static_cast<std::uint16_t>(index);
+          entry.context = static_cast<std::uint8_t>(&table - block.tlb.contexts.data());
+          entry.is_large = (book.large[word] & bit) != 0 ? 1 : 0;
+        }
+        table.clear(index);
+        book.used[word] &= ~bit;
+      });
+}
+
+void put_back(VcpuBlock& block, const TlbArchive::Space& space) {
+  for (std::uint32_t i = 0; i < space.count; ++i) {
+    const TlbArchive::Entry& entry = space.entries[i];
+    TlbBookkeeping& book = block.tlb.bookkeeping[entry.context];
+    if ((book.used[entry.index / 64] >> (entry.index % 64) & 1) != 0) continue;  // a global page has the place now
+    block.tlb.contexts[entry.context].entries[entry.index] = entry.entry;
+    mark_used(book, entry.index, false, entry.is_large != 0);
+    ++block.tlb.archive.kept;
+  }
+}
+
+}  // namespace
+
+void change_address_space(VcpuBlock& block, std::uint16_t from, std::uint16_t to, bool keeps) {
+  set_aside(block, from);
+  if (TlbArchive::Space* space = find_space(block.tlb.archive, to)) {
+    if (keeps) put_back(block, *space);
+    space->valid = false;  // what it becomes from now on is in the tables
+  }
+  ++block.tlb.flushes;
+  if (block.tlb_listener != nullptr) block.tlb_listener->tlb_flushed(block);
+}
+
+void forget_address_space(VcpuBlock& block, std::uint16_t pcid) {
+  if (TlbArchive::Space* space = find_space(block.tlb.archive, pcid)) space->valid = false;
+}
+
+void forget_other_address_spaces(VcpuBlock& block) {
+  for (TlbArchive::Space& space : block.tlb.archive.spaces) space.valid = false;
 }
 
 void flush_page(VcpuBlock& block, std::uint64_t linear) {
@@ -348,6 +422,10 @@ void flush_writes(VcpuBlock& block) {
       [](TlbTable& table, std::size_t index, TlbBookkeeping&, std::size_t, std::uint64_t) {
         table.entries[index].write_tag = tlb_invalid_tag(index);
       });
+  for (TlbArchive::Space& space : block.tlb.archive.spaces) {
+    if (!space.valid) continue;
+    for (std::uint32_t i = 0; i < space.count; ++i) space.entries[i].entry.write_tag = tlb_invalid_tag(space.entries[i].index);
+  }
   if (block.tlb_listener != nullptr) block.tlb_listener->tlb_writes_flushed(block);
 }
 

@@ -45,9 +45,16 @@ namespace mmu {
 /// The walk alone: no TLB, no A/D updates, supervisor rights. False when unmapped. For debuggers and hypercalls.
 [[nodiscard]] bool translate_for_debugger(VcpuBlock& block, std::uint64_t linear, std::uint64_t& physical);
 
+/// Everything, of all address spaces.
 void flush_all(VcpuBlock& block);
+/// What is not global, of the present address space.
 void flush_non_global(VcpuBlock& block);
 void flush_page(VcpuBlock& block, std::uint64_t linear);
+/// CR3 was given another PCID: sets `from`'s entries aside, and puts `to`'s back (`keeps`) or forgets them.
+void change_address_space(VcpuBlock& block, std::uint16_t from, std::uint16_t to, bool keeps);
+/// Forgets what is set aside of one address space, which is not the present one, or of all.
+void forget_address_space(VcpuBlock& block, std::uint16_t pcid);
+void forget_other_address_spaces(VcpuBlock& block);
 /// Drops every write tag: pages that became code since must go the slow way.
 void flush_writes(VcpuBlock& block);
 

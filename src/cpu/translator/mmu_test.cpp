@@ -130,5 +130,65 @@ TEST_F(MmuTest, what_is_not_ram_is_mmio) {
   EXPECT_EQ(result.physical, 0xFEE0'0020U);
 }
 
+TEST_F(MmuTest, an_address_space_that_is_kept_comes_back_without_a_walk_and_global_pages_stay) {
+  constexpr std::uint64_t kGlobalPage = 0x5000;
+  map(kPresent | kWritable);
+  set_entry(kLeaf + 8 * (kGlobalPage >> 12), 0x9000 | kPresent | kWritable | kGlobal);
+  ASSERT_EQ(mmu::lookup(*block_, 0, Access::kWrite, kTlbSupervisor).status, MmuStatus::kRam);
+  ASSERT_EQ(mmu::lookup(*block_, kGlobalPage, Access::kRead, kTlbSupervisor).status, MmuStatus::kRam);
+  map(0);  // the tables no longer say what the TLB knows
+  const TlbTable& table = block_->tlb.contexts[kTlbSupervisor];
+
+  mmu::change_address_space(*block_, 1, 2, true);
+  EXPECT_NE(table.entries[0].read_tag, 0U) << "another address space must not see this one's pages";
+  EXPECT_EQ(table.entries[kGlobalPage >> 12].read_tag, kGlobalPage);
+  EXPECT_EQ(mmu::lookup(*block_, 0, Access::kRead, kTlbSupervisor).status, MmuStatus::kFault);
+  mmu::change_address_space(*block_, 2, 1, true);
+  EXPECT_EQ(mmu::lookup(*block_, 0, Access::kWrite, kTlbSupervisor).status, MmuStatus::kRam);
+  mmu::change_address_space(*block_, 1, 2, true);
+  mmu::change_address_space(*block_, 2, 1, false);
+  EXPECT_EQ(mmu::lookup(*block_, 0, Access::kRead, kTlbSupervisor).status, MmuStatus::kFault) << "CR3 without bit 63 drops the entries";
+}
+
+TEST_F(MmuTest, entries_set_aside_lose_their_write_tags_and_go_with_every_flush) {
+  const auto fill_and_leave = [&] {
+    map(kPresent | kWritable);
+    ASSERT_EQ(mmu::lookup(*block_, 0, Access::kWrite, kTlbSupervisor).status, MmuStatus::kRam);
+    mmu::change_address_space(*block_, 1, 2, true);
+    map(0);
+  };
+  const auto come_back = [&] {
+    mmu::change_address_space(*block_, 2, 1, true);
+    return mmu::lookup(*block_, 0, Access::kRead, kTlbSupervisor).status;
+  };
+  fill_and_leave();
+  mmu::flush_writes(*block_);
+  EXPECT_EQ(come_back(), MmuStatus::kRam);
+  EXPECT_NE(block_->tlb.contexts[kTlbSupervisor].entries[0].write_tag, 0U) << "the page may hold code by now";
+  fill_and_leave();
+  mmu::forget_address_space(*block_, 3);
+  EXPECT_EQ(come_back(), MmuStatus::kRam);
+  fill_and_leave();
+  mmu::forget_address_space(*block_, 1);
+  EXPECT_EQ(come_back(), MmuStatus::kFault);
+  fill_and_leave();
+  mmu::flush_all(*block_);
+  EXPECT_EQ(come_back(), MmuStatus::kFault);
+}
+
+TEST_F(MmuTest, more_address_spaces_than_places_forget_the_oldest_only) {
+  map(kPresent);
+  const std::size_t places = block_->tlb.archive.spaces.size();
+  for (std::uint16_t pcid = 0; pcid <= places; ++pcid) {
+    ASSERT_EQ(mmu::lookup(*block_, 0, Access::kRead, kTlbSupervisor).status, MmuStatus::kRam);
+    mmu::change_address_space(*block_, pcid, static_cast<std::uint16_t>(pcid + 1), true);
+  }
+  map(0);
+  mmu::change_address_space(*block_, static_cast<std::uint16_t>(places + 1), 2, true);
+  EXPECT_EQ(mmu::lookup(*block_, 0, Access::kRead, kTlbSupervisor).status, MmuStatus::kRam);
+  mmu::change_address_space(*block_, 2, 0, true);
+  EXPECT_EQ(mmu::lookup(*block_, 0, Access::kRead, kTlbSupervisor).status, MmuStatus::kFault);
+}
+
 }  // namespace
 }  // namespace bygone::cpu::translator

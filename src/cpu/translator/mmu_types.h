@@ -62,11 +62,33 @@ struct TlbBookkeeping {
   std::array<std::uint64_t, kTlbEntries / 64> large = {};  ///< piece of a 2 MiB, 4 MiB or 1 GiB page
 };
 
+/// Entries of address spaces (PCIDs) that are not the present one: taken out of the tables when CR3 changes, put back when it
+/// returns to them with the wish to keep them (CR3 bit 63). Never holds global entries, which stay in the tables.
+struct TlbArchive {
+  struct Entry {
+    TlbEntry entry;
+    std::uint16_t index = 0;
+    std::uint8_t context = 0;
+    std::uint8_t is_large = 0;
+  };
+  struct Space {
+    std::uint16_t pcid = 0;
+    bool valid = false;
+    std::uint32_t count = 0;
+    std::uint64_t last_use = 0;
+    std::array<Entry, 512> entries;
+  };
+  std::array<Space, 6> spaces;  ///< Linux keeps six
+  std::uint64_t clock = 0;
+  std::uint64_t kept = 0;       ///< entries put back, for statistics
+};
+
 struct alignas(64) Tlb {
   std::array<TlbTable, kTlbContextCount> contexts = {};
   std::array<TlbBookkeeping, kTlbContextCount> bookkeeping = {};
   std::uint64_t fills = 0;
   std::uint64_t flushes = 0;
+  TlbArchive archive;
 };
 
 }  // namespace bygone::cpu::translator

@@ -17,16 +17,17 @@
 
 namespace bygone::cpu::translator {
 
-SoftwarePartition::SoftwarePartition(PartitionOptions options, std::uint64_t tsc_frequency)
+SoftwarePartition::SoftwarePartition(PartitionOptions options, std::uint64_t tsc_frequency, std::unique_ptr<Lockstep> lockstep)
     : options_(std::move(options)), tsc_frequency_(tsc_frequency), physical_(*options_.memory), code_pages_(physical_.ram_pages()),
-      dirty_pages_(physical_.ram_pages()) {
+      dirty_pages_(physical_.ram_pages()), lockstep_(std::move(lockstep)) {
   set_processor_count(options_.cpuid, options_.vcpu_count);
   if (options_.local_apics) apics_ = options_.local_apics(*this, options_.vcpu_count);
-  translator_ = create_tier1_factory(code_pages_, options_.code_cache_bytes / options_.vcpu_count, options_.log);
+  translator_ = create_tier1_factory(code_pages_, options_.code_cache_bytes / options_.vcpu_count, lockstep_ != nullptr, options_.log);
 }
 
-Result<std::unique_ptr<SoftwarePartition>> SoftwarePartition::create(PartitionOptions options, std::uint64_t tsc_frequency) {
-  std::unique_ptr<SoftwarePartition> partition(new SoftwarePartition(std::move(options), tsc_frequency));
+Result<std::unique_ptr<SoftwarePartition>> SoftwarePartition::create(PartitionOptions options, std::uint64_t tsc_frequency,
+                                                                             std::unique_ptr<Lockstep> lockstep) {
+  std::unique_ptr<SoftwarePartition> partition(new SoftwarePartition(std::move(options), tsc_frequency, std::move(lockstep)));
   BYGONE_CHECK(partition->add_processors());
   return partition;
 }
@@ -39,6 +40,7 @@ Result<void> SoftwarePartition::add_processors() {
     code_pages_.add_processor(vcpus_.back()->core().block());
     if (translator_) vcpus_.back()->core().set_tier1(translator_->create(vcpus_.back()->core().block()));
   }
+  if (lockstep_) vcpus_[0]->core().set_witness(*lockstep_);
   options_.memory->add_write_observer(*this);
   return {};
 }
@@ -122,6 +124,7 @@ void SoftwarePartition::host_wrote(memory::Gpa address, std::uint64_t length) {
     }
     at = stop;
   }
+  if (lockstep_) lockstep_->host_wrote(address, length);
 }
 
 namespace {
@@ -140,9 +143,12 @@ std::string SoftwarePartition::inspect() const {
     Core& core = vcpus_[i]->core();
     const VcpuBlock& block = core.block();
     if (i != 0) text += ',';
-    text += fmt::format("{{\"instructions\":{},\"tlb_fills\":{},\"tlb_flushes\":{},\"thunks\":{}", block.instructions, block.tlb.fills,
-                        block.tlb.flushes, core.thunks().size());
-    text += fmt::format(",\"cycles\":{},\"exits\":{{{}}}", vcpus_[i]->cycles(), exits_text(vcpus_[i]->exits()));
+    text += fmt::format("{{\"instructions_interpreted\":{},\"tlb_fills\":{},\"tlb_flushes\":{},\"tlb_entries_kept\":{},\"thunks\":{}",
+                        block.instructions, block.tlb.fills, block.tlb.flushes, block.tlb.archive.kept, core.thunks().size());
+    const std::uint64_t elsewhere = core.halted_cycles() + (core.tier1() != nullptr ? core.tier1()->cycles() : 0);
+    const std::uint64_t cycles = vcpus_[i]->cycles();
+    text += fmt::format(",\"cycles_halted\":{},\"cycles_interpreting\":{}", core.halted_cycles(), cycles > elsewhere ? cycles - elsewhere : 0);
+    text += fmt::format(",\"cycles\":{},\"exits\":{{{}}}", cycles, exits_text(vcpus_[i]->exits()));
     if (core.tier1() != nullptr) text += fmt::format(",\"translator\":{{{}}}", core.tier1()->inspect());
     text += '}';
   }
@@ -189,15 +195,16 @@ constexpr std::array<std::uint32_t, 46> kSavedMsrs = {
     msr::kMtrrVariable + 14, msr::kMtrrVariable + 15, msr::kMtrrDefaultType, msr::kXss, msr::kStar, msr::kLstar, msr::kCstar,
     msr::kSfmask, msr::kFsBase, msr::kGsBase, msr::kKernelGsBase, msr::kTscAux, msr::kDebugControl};
 
-constexpr std::size_t kImageSize = xsave::kAvxOffset + xsave::kAvxSize;
-
+/// The standard format; AVX-512 components only when they hold something, so that an engine without them takes the rest.
 std::vector<std::byte> xsave_image(const VcpuBlock& block) {
-  std::vector<std::byte> image(kImageSize);
+  const std::uint64_t components = (xsave::in_use(block) | xsave::kAvx) & xsave::offered();
+  std::vector<std::byte> image(xsave::standard_size(components));
   auto* bytes = reinterpret_cast<std::uint8_t*>(image.data());
   xsave::to_fxsave(block, bytes, 16, true);
-  const std::uint64_t components = xsave::kOffered;
   std::memcpy(bytes + 512, &components, sizeof components);
-  for (std::size_t i = 0; i < 16; ++i) std::memcpy(bytes + xsave::kAvxOffset + 16 * i, block.vector.zmm[i].data() + 16, 16);
+  for (unsigned i = xsave::kFirstExtended; i < xsave::kComponentEnd; ++i) {
+    if ((components >> i & 1) != 0) xsave::store_component(block, i, bytes + xsave::place_of(i).offset, true);
+  }
   return image;
 }
 
@@ -206,7 +213,7 @@ Result<void> load_xsave_image(VcpuBlock& block, std::span<const std::byte> image
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(image.data());
   std::uint64_t present = 0;
   std::memcpy(&present, bytes + 512, sizeof present);
-  if ((present & ~xsave::kOffered) != 0) {
+  if ((present & ~xsave::offered()) != 0) {
     return fail(ErrorCode::kUnsupported, "the saved extended state has components {:#x} that this processor does not carry", present);
   }
   block.vector = {};
@@ -225,9 +232,11 @@ Result<void> load_xsave_image(VcpuBlock& block, std::span<const std::byte> image
     std::memcpy(legacy.data() + 24, &mxcsr, 4);
   }
   if (!xsave::from_fxsave(block, legacy.data(), 16, true)) return fail(ErrorCode::kCorrupt, "the saved MXCSR {:#x} has reserved bits", mxcsr);
-  if ((present & xsave::kAvx) != 0) {
-    if (image.size() < kImageSize) return fail(ErrorCode::kCorrupt, "the saved extended state ends before its AVX part");
-    for (std::size_t i = 0; i < 16; ++i) std::memcpy(block.vector.zmm[i].data() + 16, bytes + xsave::kAvxOffset + 16 * i, 16);
+  for (unsigned i = xsave::kFirstExtended; i < xsave::kComponentEnd; ++i) {
+    if ((present >> i & 1) == 0) continue;
+    const xsave::Place place = xsave::place_of(i);
+    if (image.size() < place.offset + place.size) return fail(ErrorCode::kCorrupt, "the saved extended state ends inside of component {}", i);
+    xsave::load_component(block, i, bytes + place.offset, true);
   }
   return {};
 }

@@ -11,6 +11,7 @@
 #include "cpu/translator/code_pages.h"
 #include "cpu/translator/core.h"
 #include "cpu/translator/dirty_pages.h"
+#include "cpu/translator/lockstep.h"
 #include "cpu/translator/physical_memory.h"
 #include "cpu/translator/tier1.h"
 
@@ -59,8 +60,9 @@ class SoftwareVcpu final : public Vcpu {
 
 class SoftwarePartition final : public Partition, private LocalApicHost, private memory::GuestMemory::WriteObserver {
  public:
-  /// Errors: kExhausted.
-  [[nodiscard]] static Result<std::unique_ptr<SoftwarePartition>> create(PartitionOptions options, std::uint64_t tsc_frequency);
+  /// `lockstep`: who compares the translator with the interpreter; may be null. Errors: kExhausted.
+  [[nodiscard]] static Result<std::unique_ptr<SoftwarePartition>> create(PartitionOptions options, std::uint64_t tsc_frequency,
+                                                                         std::unique_ptr<Lockstep> lockstep = nullptr);
   ~SoftwarePartition() override;
 
   [[nodiscard]] Vcpu& vcpu(VpIndex index) override { return *vcpus_.at(index.value); }
@@ -78,7 +80,7 @@ class SoftwarePartition final : public Partition, private LocalApicHost, private
   [[nodiscard]] std::string inspect() const override;
 
  private:
-  SoftwarePartition(PartitionOptions options, std::uint64_t tsc_frequency);
+  SoftwarePartition(PartitionOptions options, std::uint64_t tsc_frequency, std::unique_ptr<Lockstep> lockstep);
   [[nodiscard]] Result<void> add_processors();
 
   // LocalApicHost
@@ -103,6 +105,7 @@ class SoftwarePartition final : public Partition, private LocalApicHost, private
   CodePages code_pages_;
   DirtyPages dirty_pages_;
   TimeStampOffsets time_stamps_;
+  std::unique_ptr<Lockstep> lockstep_;  ///< may be null
   std::unique_ptr<LocalApicSet> apics_;
   std::unique_ptr<Tier1Factory> translator_;
   std::vector<std::unique_ptr<SoftwareVcpu>> vcpus_;

@@ -11,6 +11,7 @@
 
 #include "cpu/translator/registers.h"
 #include "cpu/translator/state.h"
+#include "cpu/translator/xsave.h"
 
 namespace bygone::cpu::translator {
 namespace {
@@ -22,6 +23,7 @@ constexpr unsigned kRsp = 4;
 struct Footprint {
   std::uint32_t gpr_used = 0, gpr_written = 0;
   std::uint32_t vector_used = 0, vector_written = 0;
+  std::uint32_t mask_used = 0, mask_written = 0;
   bool has_memory = false;
   bool supported = true;
 };
@@ -65,11 +67,17 @@ void note_register(Footprint& print, const ZydisDecodedOperand& operand) {
   }
   switch (ZydisRegisterGetClass(name)) {
     case ZYDIS_REGCLASS_XMM:
-    case ZYDIS_REGCLASS_YMM: {
+    case ZYDIS_REGCLASS_YMM:
+    case ZYDIS_REGCLASS_ZMM: {
       const auto number = static_cast<unsigned>(ZydisRegisterGetId(name));
-      if (number > 15) print.supported = false;
       print.vector_used |= bit(number & 31);
       if (writes) print.vector_written |= bit(number & 31);
+      break;
+    }
+    case ZYDIS_REGCLASS_MASK: {
+      const auto number = static_cast<unsigned>(ZydisRegisterGetId(name));
+      print.mask_used |= bit(number & 7);
+      if (writes) print.mask_written |= bit(number & 7);
       break;
     }
     case ZYDIS_REGCLASS_X87:
@@ -163,6 +171,55 @@ std::optional<std::string> encode(const ZydisDecodedInstruction& instruction, co
   return std::string(reinterpret_cast<const char*>(bytes.data()), length);
 }
 
+/// An EVEX instruction with its memory operand at [plan.memory]. Its bytes stay but for that and for what other modes ignore.
+std::string rewrite_evex(const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands,
+                         std::span<const std::uint8_t> bytes, const Plan& plan) {
+  constexpr std::uint8_t kR = 0x80, kX = 0x40, kB = 0x20, kRHigh = 0x10;  // of the first byte, all inverted
+  const auto& raw = instruction.raw;
+  std::uint8_t first = bytes[raw.evex.offset + 1U];
+  std::uint8_t second = bytes[raw.evex.offset + 2U];
+  std::uint8_t third = bytes[raw.evex.offset + 3U];
+  std::uint8_t modrm = bytes[raw.modrm.offset];
+  const bool has_memory = raw.modrm.mod != 3;
+  const bool is_64 = instruction.machine_mode == ZYDIS_MACHINE_MODE_LONG_64;
+  bool names_general = has_memory && has_general_width(instruction.mnemonic) && instruction.mnemonic != ZYDIS_MNEMONIC_VPBROADCASTQ &&
+                       instruction.mnemonic != ZYDIS_MNEMONIC_VPBROADCASTD && instruction.mnemonic != ZYDIS_MNEMONIC_VMOVQ;
+  for (unsigned i = 0; i < instruction.operand_count_visible; ++i) {
+    if (operands[i].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
+    const auto gpr = gpr_number(operands[i].reg.value);
+    if (!gpr) continue;
+    names_general = true;
+    if (gpr->number != kRsp) continue;
+    const auto stack = static_cast<std::uint8_t>(plan.stack);
+    if (operands[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG) {
+      modrm = static_cast<std::uint8_t>((modrm & 0xC7) | stack << 3);
+      first |= kR | kRHigh;
+    } else {
+      modrm = static_cast<std::uint8_t>((modrm & 0xF8) | stack);
+      first |= kX | kB;
+    }
+  }
+  if (!is_64) {
+    first |= kR | kX | kB | kRHigh;
+    second |= 0x40;  // the highest bits of the register in vvvv
+    third |= 0x08;
+    if (names_general) second &= 0x7F;  // W makes no general register wide there
+  }
+  std::string code;
+  if (has_memory) {
+    first |= kX | kB;
+    modrm = static_cast<std::uint8_t>((modrm & 0x38) | 0x40 | plan.memory);  // [register + 0]
+  }
+  for (const std::uint8_t byte : {std::uint8_t{0x62}, first, second, third, bytes[raw.modrm.offset - 1U], modrm}) {
+    code.push_back(static_cast<char>(byte));
+  }
+  if (has_memory) code.push_back(0);
+  for (const auto& immediate : raw.imm) {
+    for (unsigned i = 0; i < immediate.size / 8U; ++i) code.push_back(static_cast<char>(bytes[immediate.offset + i]));
+  }
+  return code;
+}
+
 struct FlagUse {
   bool load = false, store = false;
 };
@@ -182,7 +239,7 @@ FlagUse flag_use(const ZydisDecodedInstruction& instruction) {
 
 class Emitter : public Xbyak::CodeGenerator {
  public:
-  Emitter() : Xbyak::CodeGenerator(2048) {}
+  Emitter() : Xbyak::CodeGenerator(4096) {}
 
   void emit(const Footprint& print, const Plan& plan, const std::string& instruction, FlagUse flags, std::uint16_t native) {
     reset();
@@ -202,10 +259,16 @@ class Emitter : public Xbyak::CodeGenerator {
     if ((native & (kNativeX87 | kNativeMmx)) != 0) fxrstor64(at(offset::kX87));
     if ((native & kNativeFloat) != 0) ldmxcsr(at(kMxcsrRun));
     const bool wide = (native & kNativeAvx) != 0;
-    for (int number = 0; number < 16; ++number) {
+    const bool widest = (native & kNativeAvx512) != 0;
+    for (int number = 0; number < 32; ++number) {
       if ((print.vector_used & bit(static_cast<unsigned>(number))) == 0) continue;
       const std::size_t home = offset::kZmm + 64 * static_cast<std::size_t>(number);
-      if (wide) vmovups(Xbyak::Ymm(number), at(home)); else movups(Xbyak::Xmm(number), at(home));
+      if (widest) vmovups(Xbyak::Zmm(number), at(home));
+      else if (wide) vmovups(Xbyak::Ymm(number), at(home));
+      else movups(Xbyak::Xmm(number), at(home));
+    }
+    for (int number = 0; number < 8; ++number) {
+      if ((print.mask_used & bit(static_cast<unsigned>(number))) != 0) kmovq(Xbyak::Opmask(number), at(opmask(number)));
     }
     if (flags.load) {
       movzx(eax, word[block + static_cast<int>(offset::kRflags)]);
@@ -229,10 +292,17 @@ class Emitter : public Xbyak::CodeGenerator {
       and_(dword[block + static_cast<int>(offset::kRflags)], ~static_cast<std::uint32_t>(rflags::kStatus));
       or_(dword[block + static_cast<int>(offset::kRflags)], eax);
     }
-    for (int number = 0; number < 16; ++number) {
+    // VEX instructions clear what is above: where registers have an upper half of the upper half, that too.
+    const bool stores_all = widest || (wide && xsave::host_has_avx512());
+    for (int number = 0; number < 32; ++number) {
       if ((print.vector_written & bit(static_cast<unsigned>(number))) == 0) continue;
       const std::size_t home = offset::kZmm + 64 * static_cast<std::size_t>(number);
-      if (wide) vmovups(at(home), Xbyak::Ymm(number)); else movups(at(home), Xbyak::Xmm(number));
+      if (stores_all) vmovups(at(home), Xbyak::Zmm(number));
+      else if (wide) vmovups(at(home), Xbyak::Ymm(number));
+      else movups(at(home), Xbyak::Xmm(number));
+    }
+    for (int number = 0; number < 8; ++number) {
+      if ((print.mask_written & bit(static_cast<unsigned>(number))) != 0) kmovq(at(opmask(number)), Xbyak::Opmask(number));
     }
     if (wide) vzeroupper();
     if ((native & kNativeFloat) != 0) stmxcsr(at(kMxcsrRun));
@@ -257,6 +327,9 @@ class Emitter : public Xbyak::CodeGenerator {
     dd(static_cast<std::uint32_t>(offset::kX87));
   }
 
+  static std::size_t opmask(int number) {
+    return offsetof(VcpuBlock, vector) + offsetof(VectorState, opmask) + 8 * static_cast<std::size_t>(number);
+  }
   static constexpr std::size_t kMxcsrRun = offsetof(VcpuBlock, vector) + offsetof(VectorState, mxcsr_run);
 };
 
@@ -286,12 +359,15 @@ void Thunks::clear() {
   used_ = 0;
 }
 
-Thunk Thunks::get(const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands, std::uint16_t native) {
+Thunk Thunks::get(const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands,
+                  std::span<const std::uint8_t> bytes, std::uint16_t native) {
   const Footprint print = footprint_of(instruction, operands);
   if (!print.supported) return nullptr;
   const auto plan = plan_registers(print);
   if (!plan) return nullptr;
-  const auto encoded = encode(instruction, operands, *plan);
+  const auto encoded = instruction.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX
+                           ? std::optional(rewrite_evex(instruction, operands, bytes, *plan))
+                           : encode(instruction, operands, *plan);
   if (!encoded) return nullptr;
   // The same bytes may stand for different guest registers: the stack pointer's stand-in is no different from the original.
   std::string key = *encoded;

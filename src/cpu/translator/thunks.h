@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <unordered_map>
 
@@ -23,8 +24,9 @@ class Thunks {
   Thunks(const Thunks&) = delete;
   Thunks& operator=(const Thunks&) = delete;
 
-  /// The thunk for an instruction; null when it cannot run natively.
-  [[nodiscard]] Thunk get(const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands, std::uint16_t native);
+  /// The thunk for an instruction, whose bytes are given too; null when it cannot run natively.
+  [[nodiscard]] Thunk get(const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands,
+                          std::span<const std::uint8_t> bytes, std::uint16_t native);
   /// Little room left: clear() before the next get(), and forget all thunks handed out.
   [[nodiscard]] bool is_nearly_full() const { return used_ + kMargin > kBytes; }
   void clear();

@@ -17,12 +17,15 @@ enum class Tier1Result : std::uint8_t {
   kInterpret,  ///< the instruction at rip is for the interpreter (system, MMIO, page-crossing, not translated)
   kCold,       ///< the code at rip is not worth translating yet: interpret up to the next transfer of control
   kAttention,  ///< block.attention is set
+  kBlock,      ///< one block was run, by a tier that runs no more at a time
   kFault,      ///< block.fault is to be delivered; rip is the faulting instruction's
 };
 
 class Tier1 : public TlbListener {
  public:
   [[nodiscard]] virtual Tier1Result run(VcpuBlock& block) = 0;
+  /// Host time-stamp cycles spent in translations and in making them.
+  [[nodiscard]] virtual std::uint64_t cycles() const = 0;
   /// Adds live numbers to a JSON object's text: "\"blocks\":12,…" without braces.
   [[nodiscard]] virtual std::string inspect() const = 0;
 };

@@ -30,9 +30,10 @@ class TierFactory final : public Tier1Factory {
 
 }  // namespace
 
-std::unique_ptr<Tier1Factory> create_tier1_factory(CodePages& code_pages, std::uint64_t code_cache_bytes, const Log& log) {
+std::unique_ptr<Tier1Factory> create_tier1_factory(CodePages& code_pages, std::uint64_t code_cache_bytes, bool one_block, const Log& log) {
   jit::TierOptions options;
-  options.code_cache_bytes = std::clamp<std::uint64_t>(code_cache_bytes, 4U << 20, 1U << 30) & ~std::uint64_t{4095};
+  options.code_cache_bytes = std::clamp<std::uint64_t>(code_cache_bytes, 256U << 10, 1U << 30) & ~std::uint64_t{4095};
+  options.one_block = one_block;
   return std::make_unique<TierFactory>(code_pages, options, log);
 }
 

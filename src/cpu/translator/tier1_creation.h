@@ -9,8 +9,8 @@
 
 namespace bygone::cpu::translator {
 
-/// `code_cache_bytes` bounds the translated code of one processor. `log` hears why a processor gets no translator.
+/// `one_block`: each run of the translator is one block, for comparisons. `code_cache_bytes` bounds the translated code of one processor. `log` hears why a processor gets no translator.
 [[nodiscard]] std::unique_ptr<Tier1Factory> create_tier1_factory(CodePages& code_pages, std::uint64_t code_cache_bytes,
-                                                                 const Log& log);
+                                                                 bool one_block, const Log& log);
 
 }  // namespace bygone::cpu::translator

@@ -62,30 +62,46 @@ const Block* Cache::find(VcpuBlock& vcpu, std::uint64_t address, ModeKey mode) {
     host_page = place.host - (address & 0xFFF);
   }
   for (std::size_t at = hash_of(address, host_page, mode); table_[at] != 0; at = (at + 1) & table_mask_) {
-    const Block& block = blocks_[table_[at] - 1];
+    Block& block = blocks_[table_[at] - 1];
     if (block.address == address && block.host_page == host_page && block.mode == mode) {
-      return is_current(vcpu, block) ? &block : nullptr;
+      if (!is_current(vcpu, block)) return nullptr;
+      block.is_used = true;
+      return &block;
     }
   }
   return nullptr;
 }
 
-void Cache::finish_block(const Block& block, std::uint32_t code_end) {
-  blocks_[block_count_++] = block;
-  code_used_ = (code_end + 15) & ~15U;
-  ++statistics_.blocks;
+void Cache::insert(std::uint32_t block_number) {
+  const Block& block = blocks_[block_number];
   std::size_t at = hash_of(block.address, block.host_page, block.mode);
   while (table_[at] != 0) {
     const Block& old = blocks_[table_[at] - 1];
     if (old.address == block.address && old.host_page == block.host_page && old.mode == block.mode) break;
     at = (at + 1) & table_mask_;
   }
-  table_[at] = block_count_;
+  table_[at] = block_number + 1;
 }
 
-bool Cache::has_room() const {
-  return code_used_ + kBlockSpace <= code_->size() && block_count_ < block_capacity_ && mark_count_ + kBlockParts <= mark_capacity_ &&
-         site_count_ + kBlockParts <= site_capacity_ && link_count_ + kBlockParts <= link_capacity_;
+void Cache::finish_block(const Block& block, std::uint32_t code_end) {
+  Area& area = areas_[present_];
+  const std::uint32_t number = area.first_block + area.filled.blocks++;
+  blocks_[number] = block;
+  area.code_end = (code_end + 15) & ~15U;
+  ++statistics_.blocks;
+  insert(number);
+}
+
+bool Cache::has_room_in(const Area& area) const {
+  return area.code_end + kBlockSpace <= area.code_limit && area.filled.blocks < blocks_each_ &&
+         area.filled.marks + kBlockParts <= marks_each_ && area.filled.sites + kBlockParts <= sites_each_ &&
+         area.filled.links + kBlockParts <= links_each_;
+}
+
+std::uint64_t Cache::code_used() const {
+  std::uint64_t used = 0;
+  for (std::uint32_t i = 0; i < area_count_; ++i) used += areas_[i].code_end - areas_[i].code_start;
+  return used;
 }
 
 void Cache::link(const Link& link, const Block& target) {
@@ -193,25 +209,90 @@ void Cache::use_mode(ModeKey mode) {
   table_mode_[table] = mode;
 }
 
-void Cache::flush() {
-  forget_all();
-  ++statistics_.flushes;
+void Cache::unlink(const Area& area) {
+  const auto leads_in = [&](std::uint64_t host) {
+    return code_->contains(host) && holds(area, code_->offset_of(host));
+  };
+  for (std::uint32_t i = 0; i < area_count_; ++i) {
+    for (std::uint32_t id = areas_[i].first_link; id < areas_[i].first_link + areas_[i].filled.links; ++id) {
+      const Link& link = links_[id];
+      if (link.slot != 0) continue;
+      std::uint32_t displacement = 0;
+      __builtin_memcpy(&displacement, code_->writable(link.patch_at), sizeof displacement);
+      const std::uint32_t target = link.patch_at + 4 + displacement;
+      if (target != link.stub && holds(area, target)) {
+        displacement = link.stub - (link.patch_at + 4);
+        __builtin_memcpy(code_->writable(link.patch_at), &displacement, sizeof displacement);
+      }
+    }
+  }
+  filter(active_slots_, active_slot_count_, [&](std::uint32_t id) {
+    if (!leads_in(slots_[links_[id].slot - 1])) return true;
+    set_slot(links_[id].slot - 1, reinterpret_cast<std::uint64_t>(pc(links_[id].stub)));
+    return false;
+  });
+  for (std::size_t table = 0; table < kJumpTables; ++table) {
+    filter(active_jumps_[table], active_jump_count_[table], [&](std::uint32_t index) {
+      if (!leads_in(jumps_[table][index].host)) return true;
+      clear_jump(jumps_[table], index);
+      return false;
+    });
+  }
+}
+
+void Cache::empty(Area& area) {
+  unlink(area);
+  filter(active_slots_, active_slot_count_, [&](std::uint32_t id) { return id - area.first_link >= links_each_; });
+  area.filled = {};
+  area.code_end = area.code_start;
   for (std::size_t i = 0; i <= table_mask_; ++i) table_[i] = 0;
-  code_used_ = thunks_.end;
-  block_count_ = mark_count_ = site_count_ = link_count_ = slot_count_ = 0;
+  for (std::uint32_t i = 1; i <= area_count_; ++i) {  // the oldest first: what was translated again counts
+    const Area& each = areas_[(present_ + i) % area_count_];
+    for (std::uint32_t block = 0; block < each.filled.blocks; ++block) insert(each.first_block + block);
+  }
+}
+
+std::size_t Cache::make_room(VcpuBlock& vcpu, Block* kept, std::size_t capacity) {
+  const auto behind = [this](std::uint32_t area) { return area + 1 == area_count_ ? 0 : area + 1; };
+  const std::uint32_t following = behind(present_);
+  Area& area = areas_[following];
+  std::size_t count = 0;
+  if (area.filled.blocks != 0) {
+    ++statistics_.evictions;
+    statistics_.evicted_blocks += area.filled.blocks;
+    for (std::uint32_t i = 0; i < area.filled.blocks && count < capacity; ++i) {
+      const Block& block = blocks_[area.first_block + i];
+      const bool moves = next_ == following && block.is_used && !block.crosses && !block.interpret;
+      if (moves && vcpu.code_pages->version(block.ram_page) == block.version) kept[count++] = block;
+    }
+    empty(area);
+  }
+  present_ = following;
+  next_ = behind(following);
+  Area& next = areas_[next_];
+  if (next.filled.blocks != 0) {
+    for (std::uint32_t i = 0; i < next.filled.blocks; ++i) blocks_[next.first_block + i].is_used = false;
+    unlink(next);
+  }
+  return count;
 }
 
 bool Cache::instruction_at(std::uint64_t pc, std::uint64_t& rip, bool& flags_in_hardware) const {
   if (!code_->contains(pc)) return false;
   const std::uint32_t offset = code_->offset_of(pc);
-  std::uint32_t low = 0;
-  std::uint32_t high = block_count_;
+  const Area* area = nullptr;
+  for (std::uint32_t i = 0; i < area_count_; ++i) {
+    if (holds(areas_[i], offset)) area = &areas_[i];
+  }
+  if (area == nullptr) return false;
+  std::uint32_t low = area->first_block;
+  std::uint32_t high = area->first_block + area->filled.blocks;
   while (low < high) {  // the last block that starts at or before the pc
     const std::uint32_t middle = (low + high) / 2;
     if (blocks_[middle].entry <= offset) low = middle + 1;
     else high = middle;
   }
-  if (low == 0) return false;
+  if (low == area->first_block) return false;
   const Block& block = blocks_[low - 1];
   const Mark* found = nullptr;
   for (std::uint32_t i = 0; i < block.mark_count; ++i) {

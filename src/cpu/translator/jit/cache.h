@@ -4,6 +4,13 @@
 // long as the block. Links to other pages, and the jump tables for indirect jumps, hold only while the target's page stays
 // mapped as it was: they go through slots that are emptied when the TLB forgets the page, or when code was overwritten.
 //
+// The memory is bounded. It is divided into areas that are filled one after another and emptied in the same order:
+//
+//   … | filled | filled | to be emptied next | being filled | …
+//
+// Nothing leads into the area that is to be emptied next but a look-up, which notes the block: what was looked up by the time
+// that the area is emptied is in use, and the translator makes it anew in the area that is filled then. The rest is forgotten.
+//
 // All of it is compiled with general registers only (see runtime.h). Threading: one vCPU's thread.
 #pragma once
 
@@ -32,6 +39,7 @@ struct Block {
   std::uint32_t entry = 0;               ///< offset in the code memory
   std::uint32_t first_mark = 0, mark_count = 0;
   bool interpret = false;                ///< the first instruction is not translated
+  bool is_used = false;                  ///< looked up since its area was the next to be emptied
   bool crosses = false;                  ///< its one instruction ends on the next page:
   const std::uint8_t* second_host_page = nullptr;
   std::uint64_t second_ram_page = 0;
@@ -70,7 +78,7 @@ struct JumpEntry {
 };
 inline constexpr std::size_t kJumpEntries = 65536;
 inline constexpr std::uint64_t kNoJump = 1;  ///< an address that entry 0 is never asked for: it has other low bits
-inline constexpr std::size_t kJumpTables = 3;
+inline constexpr std::size_t kJumpTables = 4;
 
 /// The page that a group of memory accesses used last: what the stack and data at fixed places hit nearly always, without the
 /// TLB's indexing in the way. Filled from the TLB, emptied with it. A slot that holds no page has no host page either, and an
@@ -84,7 +92,7 @@ inline constexpr std::uint64_t kNoPage = std::uint64_t{1} << 63;
 inline constexpr std::uint32_t kStackSlot = 0, kFrameSlot = 1, kFirstFixedSlot = 2, kPageSlots = 34;
 
 struct CacheStatistics {
-  std::uint64_t blocks = 0, flushes = 0, lookups = 0, links = 0, fills = 0, bounced = 0, table_flushes = 0;
+  std::uint64_t blocks = 0, evictions = 0, evicted_blocks = 0, kept_blocks = 0, lookups = 0, links = 0, fills = 0, bounced = 0, table_flushes = 0;
 };
 
 class Cache {
@@ -100,22 +108,47 @@ class Cache {
   /// The same, without a page walk: what stands in the jump table.
   void set_jump(const Block& target);
   void link(const Link& link, const Block& target);
+  /// Every exit of every block leaves translated code, and time is the interpreter's.
+  void leave_unlinked() { is_linked_ = false; }
+  [[nodiscard]] bool is_linked() const { return is_linked_; }
 
-  // ---- for the emitter: everything is appended, the current block last ----
-  [[nodiscard]] bool has_room() const;
-  [[nodiscard]] std::uint32_t code_used() const { return code_used_; }
+  // ---- for the emitter: everything is appended to the present area, the current block last ----
+  /// Room for one more block.
+  [[nodiscard]] bool has_room() const { return has_room_in(areas_[present_]); }
+  /// Empties the next area and goes on there. Up to `capacity` of its blocks that are in use go to `kept`; their number.
+  /// Never while guest code runs.
+  [[nodiscard]] std::size_t make_room(VcpuBlock& vcpu, Block* kept, std::size_t capacity);
+  /// Where the next block's code begins.
+  [[nodiscard]] std::uint32_t code_end() const { return areas_[present_].code_end; }
+  /// Bytes of code that are in all areas.
+  [[nodiscard]] std::uint64_t code_used() const;
   void finish_block(const Block& block, std::uint32_t code_end);
-  [[nodiscard]] std::uint32_t add_site(const Site& site) { return sites_[site_count_] = site, site_count_++; }
+  /// What an area holds, to go back to when a block was not finished.
+  struct Filled {
+    std::uint32_t blocks = 0, marks = 0, sites = 0, links = 0, slots = 0;
+  };
+  [[nodiscard]] Filled filled() const { return areas_[present_].filled; }
+  void go_back(const Filled& to) { areas_[present_].filled = to; }
+  [[nodiscard]] std::uint32_t add_site(const Site& site) {
+    const std::uint32_t id = areas_[present_].first_site + areas_[present_].filled.sites++;
+    return sites_[id] = site, id;
+  }
   [[nodiscard]] Site& site(std::uint32_t id) { return sites_[id]; }
-  [[nodiscard]] std::uint32_t add_link(const Link& link) { return links_[link_count_] = link, link_count_++; }
+  [[nodiscard]] std::uint32_t add_link(const Link& link) {
+    const std::uint32_t id = areas_[present_].first_link + areas_[present_].filled.links++;
+    return links_[id] = link, id;
+  }
   [[nodiscard]] Link& link_at(std::uint32_t id) { return links_[id]; }
-  [[nodiscard]] std::uint32_t add_slot(std::uint64_t host) { return slots_[slot_count_] = host, slot_count_++; }
+  [[nodiscard]] std::uint32_t add_slot(std::uint64_t host) {
+    const std::uint32_t id = areas_[present_].first_link + areas_[present_].filled.slots++;
+    return slots_[id] = host, id;
+  }
   void set_slot(std::uint32_t slot, std::uint64_t host) { slots_[slot] = host; }
   [[nodiscard]] std::uint32_t slot_address(std::uint32_t slot) const {
     return static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(slots_ + slot));
   }
-  void add_mark(const Mark& mark) { marks_[mark_count_++] = mark; }
-  [[nodiscard]] std::uint32_t mark_count() const { return mark_count_; }
+  void add_mark(const Mark& mark) { marks_[mark_end()] = mark, ++areas_[present_].filled.marks; }
+  [[nodiscard]] std::uint32_t mark_end() const { return areas_[present_].first_mark + areas_[present_].filled.marks; }
   [[nodiscard]] std::uint32_t jump_table_address(ModeKey mode) const {
     return static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(jumps_[table_of(mode)]));
   }
@@ -127,8 +160,6 @@ class Cache {
   void clear_page_slots();
   [[nodiscard]] std::uint32_t tlb_address() const { return tlb_address_; }
 
-  /// Forgets every block. Never while guest code runs.
-  void flush();
   /// Makes the jump table of `mode` hold only that mode's blocks. Before guest code of the mode runs.
   void use_mode(ModeKey mode);
   /// Empties slots and jump entries: those whose page the TLB no longer knows, or one page's, or all.
@@ -145,19 +176,42 @@ class Cache {
   [[nodiscard]] CacheStatistics& statistics() { return statistics_; }
   [[nodiscard]] const CacheStatistics& statistics() const { return statistics_; }
 
-  /// 32-bit code, 64-bit user code and 64-bit kernel code have a table each.
-  [[nodiscard]] static std::size_t table_of(ModeKey mode) { return mode.is_64() ? (mode.is_user() ? 1U : 2U) : 0U; }
+  /// 32-bit code, 64-bit user code, and 64-bit kernel code with and without the right to user pages have a table each.
+  [[nodiscard]] static std::size_t table_of(ModeKey mode) {
+    if (!mode.is_64()) return 0;
+    return mode.is_user() ? 1 : mode.context() == kTlbSupervisor ? 2 : 3;
+  }
 
  private:
   Cache() = default;
   [[nodiscard]] std::size_t hash_of(std::uint64_t address, const std::uint8_t* host_page, ModeKey mode) const;
   [[nodiscard]] bool is_current(VcpuBlock& vcpu, const Block& block) const;
 
+  static constexpr std::uint32_t kMostAreas = 8;
+  static constexpr std::uint32_t kSmallestArea = 128U << 10;
+  struct Area {
+    std::uint32_t code_start = 0, code_limit = 0, code_end = 0;
+    std::uint32_t first_block = 0, first_mark = 0, first_site = 0, first_link = 0;  ///< links and slots are numbered alike
+    Filled filled;
+  };
+  [[nodiscard]] bool has_room_in(const Area& area) const;
+  [[nodiscard]] bool holds(const Area& area, std::uint32_t offset) const { return offset - area.code_start < area.code_limit - area.code_start; }
+  void divide(std::size_t code_bytes);
+  void empty(Area& area);
+  void insert(std::uint32_t block_number);
+  /// Nothing leads into `area` any more but a look-up.
+  void unlink(const Area& area);
+
   std::unique_ptr<CodeMemory> code_;
   std::unique_ptr<LowMemory> low_;
   Thunks thunks_;
-  std::uint32_t code_used_ = 0;
   std::uint32_t tlb_address_ = 0;
+  bool is_linked_ = true;
+  Area areas_[kMostAreas];
+  std::uint32_t area_count_ = 0;
+  std::uint32_t present_ = 0;              // the area that is being filled
+  std::uint32_t next_ = kMostAreas;        // the one to be emptied next; none until the memory was full once
+  std::uint32_t blocks_each_ = 0, marks_each_ = 0, sites_each_ = 0, links_each_ = 0;  // room of an area
 
   // Arrays in one anonymous mapping that is taken page by page.
   std::uint8_t* arrays_ = nullptr;
@@ -169,8 +223,7 @@ class Cache {
   std::uint32_t* table_ = nullptr;  // 1 + block index, open addressing
   std::uint32_t* active_slots_ = nullptr;  // link ids
   std::uint32_t* active_jumps_[kJumpTables] = {};  // entry indexes
-  std::uint32_t block_capacity_ = 0, mark_capacity_ = 0, site_capacity_ = 0, link_capacity_ = 0, table_mask_ = 0;
-  std::uint32_t block_count_ = 0, mark_count_ = 0, site_count_ = 0, link_count_ = 0, slot_count_ = 0;
+  std::uint32_t table_mask_ = 0;
   std::uint32_t active_slot_count_ = 0;
   std::uint32_t active_jump_count_[kJumpTables] = {};
   ModeKey table_mode_[kJumpTables] = {};

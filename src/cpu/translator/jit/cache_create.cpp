@@ -28,31 +28,51 @@ class Carver {
 
 }  // namespace
 
+/// The first area begins behind the thunks, which stay.
+void Cache::divide(std::size_t code_bytes) {
+  area_count_ = static_cast<std::uint32_t>(code_bytes / kSmallestArea);
+  if (area_count_ > kMostAreas) area_count_ = kMostAreas;
+  const auto bytes = static_cast<std::uint32_t>(code_bytes / area_count_) & ~0xFFFU;
+  blocks_each_ = bytes / 128;
+  marks_each_ = bytes / 8;
+  sites_each_ = bytes / 32;
+  links_each_ = bytes / 64;
+  for (std::uint32_t i = 0; i < area_count_; ++i) {
+    Area& area = areas_[i];
+    area.code_start = area.code_end = i == 0 ? thunks_.end : i * bytes;
+    area.code_limit = (i + 1) * bytes;
+    area.first_block = i * blocks_each_;
+    area.first_mark = i * marks_each_;
+    area.first_site = i * sites_each_;
+    area.first_link = i * links_each_;
+  }
+}
+
 Result<std::unique_ptr<Cache>> Cache::create(const Tlb& tlb, std::size_t code_bytes) {
+  if (code_bytes < 2 * kSmallestArea || code_bytes > (std::size_t{1} << 30)) {
+    return fail(ErrorCode::kInvalidArgument, "{} bytes of translated code for a processor: it takes {} KiB to 1 GiB", code_bytes,
+                2 * kSmallestArea >> 10);
+  }
   auto cache = std::unique_ptr<Cache>(new Cache);
   const auto tlb_address = reinterpret_cast<std::uint64_t>(&tlb);
   if (tlb_address + sizeof tlb > 0x7FFF'FFFF) return fail(ErrorCode::kInternal, "the processor's TLB is not below 2 GiB");
   cache->tlb_address_ = static_cast<std::uint32_t>(tlb_address);
   BYGONE_ASSIGN(cache->code_, CodeMemory::create(code_bytes));
   BYGONE_ASSIGN(cache->thunks_, emit_thunks(*cache->code_));
-  cache->code_used_ = cache->thunks_.end;
-
-  cache->block_capacity_ = static_cast<std::uint32_t>(code_bytes / 128);
-  cache->mark_capacity_ = static_cast<std::uint32_t>(code_bytes / 8);
-  cache->site_capacity_ = static_cast<std::uint32_t>(code_bytes / 32);
-  cache->link_capacity_ = static_cast<std::uint32_t>(code_bytes / 64);
+  cache->divide(code_bytes);
+  const std::uint32_t areas = cache->area_count_;
   std::uint32_t table = 1024;
-  while (table < 2 * cache->block_capacity_) table *= 2;
+  while (table < 2 * areas * cache->blocks_each_) table *= 2;
   cache->table_mask_ = table - 1;
 
   const auto carve = [&](std::uint8_t* base) {
     Carver carver(base);
-    cache->blocks_ = carver.take<Block>(cache->block_capacity_);
-    cache->marks_ = carver.take<Mark>(cache->mark_capacity_);
-    cache->sites_ = carver.take<Site>(cache->site_capacity_);
-    cache->links_ = carver.take<Link>(cache->link_capacity_);
+    cache->blocks_ = carver.take<Block>(areas * cache->blocks_each_);
+    cache->marks_ = carver.take<Mark>(areas * cache->marks_each_);
+    cache->sites_ = carver.take<Site>(areas * cache->sites_each_);
+    cache->links_ = carver.take<Link>(areas * cache->links_each_);
     cache->table_ = carver.take<std::uint32_t>(table);
-    cache->active_slots_ = carver.take<std::uint32_t>(cache->link_capacity_);
+    cache->active_slots_ = carver.take<std::uint32_t>(areas * cache->links_each_);
     for (auto& jumps : cache->active_jumps_) jumps = carver.take<std::uint32_t>(kJumpEntries);
     return carver.size();
   };
@@ -65,7 +85,7 @@ Result<std::unique_ptr<Cache>> Cache::create(const Tlb& tlb, std::size_t code_by
   constexpr std::size_t kJumpBytes = kJumpEntries * sizeof(JumpEntry);
   constexpr std::size_t kPageSlotBytes = 8192;
   static_assert(sizeof(PageSlot) * kPageSlots * 2 * kTlbContextCount <= kPageSlotBytes);
-  BYGONE_ASSIGN(cache->low_, LowMemory::create(kJumpTables * kJumpBytes + kPageSlotBytes + 8ULL * cache->link_capacity_));
+  BYGONE_ASSIGN(cache->low_, LowMemory::create(kJumpTables * kJumpBytes + kPageSlotBytes + 8ULL * areas * cache->links_each_));
   for (std::size_t i = 0; i < kJumpTables; ++i) {
     cache->jumps_[i] = reinterpret_cast<JumpEntry*>(cache->low_->data() + i * kJumpBytes);
     cache->jumps_[i][0].address = kNoJump;

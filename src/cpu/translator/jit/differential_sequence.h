@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "cpu/translator/decoder.h"
 #include "cpu/translator/jit/differential_native.h"
 #include "cpu/translator/jit/instruction.h"
 
@@ -63,7 +64,8 @@ class SequenceMaker {
       const std::array<std::uint8_t, 16> bytes = candidate();
       if (!decoder_.decode(mode_, bytes, kNativeCode + to.code.size(), in_)) continue;
       const bool repeats = (in_.zydis.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)) != 0;
-      const bool gathers = in_.zydis.meta.category == ZYDIS_CATEGORY_AVX2GATHER || in_.zydis.meta.category == ZYDIS_CATEGORY_GATHER;
+      const bool gathers = in_.zydis.meta.category == ZYDIS_CATEGORY_AVX2GATHER || in_.zydis.meta.category == ZYDIS_CATEGORY_GATHER ||
+                           in_.zydis.meta.category == ZYDIS_CATEGORY_SCATTER;
       if ((repeats || gathers) && !is_first) continue;
       if (!is_fit() || (flags_read() & undefined) != 0) continue;
       to.code.insert(to.code.end(), bytes.begin(), bytes.begin() + in_.zydis.length);
@@ -86,11 +88,10 @@ class SequenceMaker {
     return in_.zydis.cpu_flags == nullptr ? 0 : in_.zydis.cpu_flags->undefined & kArithmeticFlags;
   }
   [[nodiscard]] bool is_hidden() const {
-    if (in_.zydis.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX || in_.zydis.meta.isa_ext == ZYDIS_ISA_EXT_AVX512VEX) return true;
+    const ZydisISAExt extension = in_.zydis.meta.isa_ext;
+    if (extension == ZYDIS_ISA_EXT_AVX512EVEX || extension == ZYDIS_ISA_EXT_AVX512VEX) return !host_carries(extension, in_.zydis.meta.isa_set);
     switch (in_.zydis.meta.isa_set) {
-      case ZYDIS_ISA_SET_SHA: case ZYDIS_ISA_SET_GFNI: case ZYDIS_ISA_SET_AVX_GFNI: case ZYDIS_ISA_SET_VAES:
-      case ZYDIS_ISA_SET_VPCLMULQDQ: case ZYDIS_ISA_SET_AVX_VNNI: case ZYDIS_ISA_SET_RTM: case ZYDIS_ISA_SET_PREFETCHWT1:
-        return true;
+      case ZYDIS_ISA_SET_AVX_VNNI: case ZYDIS_ISA_SET_RTM: case ZYDIS_ISA_SET_PREFETCHWT1: return true;
       default: return false;
     }
   }
@@ -151,7 +152,7 @@ class SequenceMaker {
       case ZYDIS_CATEGORY_SEGOP: case ZYDIS_CATEGORY_SYSCALL: case ZYDIS_CATEGORY_SYSRET: case ZYDIS_CATEGORY_XSAVE:
       case ZYDIS_CATEGORY_XSAVEOPT: case ZYDIS_CATEGORY_VTX: case ZYDIS_CATEGORY_RDRAND: case ZYDIS_CATEGORY_RDSEED:
       case ZYDIS_CATEGORY_RDWRFSGS: case ZYDIS_CATEGORY_SMAP: case ZYDIS_CATEGORY_CALL: case ZYDIS_CATEGORY_RET:
-      case ZYDIS_CATEGORY_SCATTER: case ZYDIS_CATEGORY_CET: case ZYDIS_CATEGORY_CLDEMOTE: case ZYDIS_CATEGORY_WAITPKG:
+      case ZYDIS_CATEGORY_CET: case ZYDIS_CATEGORY_CLDEMOTE: case ZYDIS_CATEGORY_WAITPKG:
       case ZYDIS_CATEGORY_ENQCMD: case ZYDIS_CATEGORY_CLFLUSHOPT: case ZYDIS_CATEGORY_CLWB:
       case ZYDIS_CATEGORY_SGX: case ZYDIS_CATEGORY_RDPID: case ZYDIS_CATEGORY_PKU: case ZYDIS_CATEGORY_UINTR:
       case ZYDIS_CATEGORY_MPX:

@@ -17,7 +17,9 @@ void Emitter::emit_exit_stub(std::uint32_t patch_at, std::uint64_t target) {
 }
 
 void Emitter::emit_exit(std::uint64_t target) {
-  if (target == trace_.address) {
+  if (!cache_.is_linked()) {
+    emit_leave_to(cache_.thunks().leave_lookup, target);
+  } else if (target == trace_.address) {
     code_.jump_to(entry_);
   } else if (is_same_page(target)) {
     emit_exit_stub(code_.jump_later(), target);
@@ -33,6 +35,11 @@ void Emitter::emit_exit(std::uint64_t target) {
 }
 
 void Emitter::emit_indirect_exit() {
+  if (!cache_.is_linked()) {
+    code_.store(static_cast<std::uint32_t>(offset::kRip), r10);
+    code_.jump_to(cache_.thunks().leave_lookup);
+    return;
+  }
   const std::uint32_t table = cache_.jump_table_address(trace_.mode);
   code_.movzx(r11d, r10w);
   code_.add(r11d, r11d);
@@ -55,7 +62,8 @@ void Emitter::emit_conditional() {
     return;
   }
   const std::uint32_t from = code_.jump_later_if(condition);
-  if (in_->target == trace_.address) Assembler::patch(code_.memory(), from, entry_);
+  if (!cache_.is_linked()) cold_.push_back({.kind = Cold::Kind::kExit, .from = from, .target = in_->target});
+  else if (in_->target == trace_.address) Assembler::patch(code_.memory(), from, entry_);
   else cold_.push_back({.kind = is_same_page(in_->target) ? Cold::Kind::kStub : Cold::Kind::kExit, .from = from, .target = in_->target});
 }
 

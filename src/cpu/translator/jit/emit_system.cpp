@@ -60,6 +60,8 @@ void Emitter::emit_system() {
   SystemOperation operation = SystemOperation::kInterruptReturn;
   if (in_->zydis.mnemonic == ZYDIS_MNEMONIC_SYSCALL) operation = SystemOperation::kSystemCall;
   if (in_->zydis.mnemonic == ZYDIS_MNEMONIC_SYSRET) operation = SystemOperation::kSystemReturn;
+  if (in_->zydis.mnemonic == ZYDIS_MNEMONIC_STAC) operation = SystemOperation::kSetAccessCheck;
+  if (in_->zydis.mnemonic == ZYDIS_MNEMONIC_CLAC) operation = SystemOperation::kClearAccessCheck;
   const std::uint32_t site =
       cache_.add_site({.tag = in_->zydis.length, .access = static_cast<std::uint32_t>(operation), .rip = in_->rip});
   code_.store_constant32(Word::kSite, site);

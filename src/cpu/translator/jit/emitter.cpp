@@ -9,12 +9,12 @@ constexpr std::size_t kSpace = 60000;
 }
 
 Emitter::Emitter(Cache& cache, const Trace& trace)
-    : cache_(cache), trace_(trace), code_(cache.code(), cache.code_used(), kSpace) {
+    : cache_(cache), trace_(trace), code_(cache.code(), cache.code_end(), kSpace) {
   cold_.reserve(128);
 }
 
 std::uint32_t Emitter::emit(Block& block) {
-  block.first_mark = cache_.mark_count();
+  block.first_mark = cache_.mark_end();
   entry_ = block.entry = code_.here();
   if (trace_.count == 0) {
     block.interpret = true;
@@ -25,7 +25,7 @@ std::uint32_t Emitter::emit(Block& block) {
     if (!terminated_) emit_end();
     emit_cold();
   }
-  block.mark_count = cache_.mark_count() - block.first_mark;
+  block.mark_count = cache_.mark_end() - block.first_mark;
   return code_.here();
 }
 

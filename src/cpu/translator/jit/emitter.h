@@ -20,7 +20,7 @@ namespace bygone::cpu::translator::jit {
 class Emitter {
  public:
   Emitter(Cache& cache, const Trace& trace);
-  /// Emits the whole block at cache.code_used(); `block` gets its entry and marks. Returns the end of the code.
+  /// Emits the whole block at cache.code_end(); `block` gets its entry and marks. Returns the end of the code.
   [[nodiscard]] std::uint32_t emit(Block& block);
 
  private:

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cpu/translator/decoder.h"
+
 namespace bygone::cpu::translator::jit {
 namespace {
 
@@ -33,13 +35,18 @@ Unit unit_of(const ZydisDecodedInstruction& instruction) {
       return Unit::kX87;
     case ZYDIS_ISA_SET_SSE: case ZYDIS_ISA_SET_SSE2: case ZYDIS_ISA_SET_SSE3: case ZYDIS_ISA_SET_SSSE3:
     case ZYDIS_ISA_SET_SSE4: case ZYDIS_ISA_SET_SSE42: case ZYDIS_ISA_SET_SSEMXCSR: case ZYDIS_ISA_SET_AES:
-    case ZYDIS_ISA_SET_PCLMULQDQ: case ZYDIS_ISA_SET_SHA: case ZYDIS_ISA_SET_GFNI:
+    case ZYDIS_ISA_SET_PCLMULQDQ:
       return Unit::kSse;
-    case ZYDIS_ISA_SET_AVX: case ZYDIS_ISA_SET_AVX2: case ZYDIS_ISA_SET_FMA: case ZYDIS_ISA_SET_F16C: case ZYDIS_ISA_SET_VAES:
-    case ZYDIS_ISA_SET_VPCLMULQDQ: case ZYDIS_ISA_SET_AVXAES: case ZYDIS_ISA_SET_AVX_GFNI: case ZYDIS_ISA_SET_AVX_VNNI:
+    case ZYDIS_ISA_SET_AVX: case ZYDIS_ISA_SET_AVX2: case ZYDIS_ISA_SET_FMA: case ZYDIS_ISA_SET_F16C: case ZYDIS_ISA_SET_AVXAES:
       return Unit::kAvx;
     default:
       break;
+  }
+  if (!host_carries(instruction.meta.isa_ext, set)) return Unit::kRefused;
+  switch (set) {
+    case ZYDIS_ISA_SET_SHA: case ZYDIS_ISA_SET_GFNI: return Unit::kSse;
+    case ZYDIS_ISA_SET_VAES: case ZYDIS_ISA_SET_VPCLMULQDQ: case ZYDIS_ISA_SET_AVX_GFNI: return Unit::kAvx;
+    default: break;
   }
   if (set >= ZYDIS_ISA_SET_AVX512BW_128 && set <= ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_512) return Unit::kAvx512;
   return Unit::kRefused;
@@ -165,6 +172,7 @@ Kind kind_of_system_operation(const Instruction& in, ModeKey mode) {
     case ZYDIS_MNEMONIC_SYSCALL: return mode.is_user() ? Kind::kSystem : Kind::kFallback;
     case ZYDIS_MNEMONIC_SYSRET: case ZYDIS_MNEMONIC_IRETQ:
       return mode.has(kModePrivileged) && in.zydis.operand_width == 64 ? Kind::kSystem : Kind::kFallback;
+    case ZYDIS_MNEMONIC_STAC: case ZYDIS_MNEMONIC_CLAC: return mode.has(kModePrivileged) ? Kind::kSystem : Kind::kFallback;
     case ZYDIS_MNEMONIC_SWAPGS: return mode.has(kModePrivileged) ? Kind::kSwapGs : Kind::kFallback;
     default: return Kind::kFallback;
   }
@@ -267,7 +275,8 @@ bool collect_operands(Instruction& in, ModeKey mode) {
         in.slots_used |= bit;
         if ((operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0) in.slots_written |= bit;
       }
-      if (ZydisRegisterGetClass(operand.reg.value) == ZYDIS_REGCLASS_MASK && operand.encoding == ZYDIS_OPERAND_ENCODING_MASK) {
+      if (ZydisRegisterGetClass(operand.reg.value) == ZYDIS_REGCLASS_MASK && operand.encoding == ZYDIS_OPERAND_ENCODING_MASK &&
+          operand.reg.value != ZYDIS_REGISTER_K0) {
         in.masked = true;
       }
     } else if (operand.type == ZYDIS_OPERAND_TYPE_POINTER) {
@@ -317,6 +326,10 @@ bool differs_in_64_bit_mode(const Instruction& in) {
     const ZydisMnemonic mnemonic = in.zydis.mnemonic;
     if (mnemonic == ZYDIS_MNEMONIC_VZEROUPPER || mnemonic == ZYDIS_MNEMONIC_VZEROALL) return true;  // eight registers, not sixteen
     if (names_high_registers(in)) return true;
+    const bool wide = in.zydis.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX || in.bytes[in.opcode_at] == 0xC4
+                          ? (in.bytes[in.opcode_at + 2U] & 0x80) != 0
+                          : false;
+    if (wide && in.zydis.raw.modrm.mod != 3 && has_general_width(mnemonic)) return true;
     for (std::uint8_t i = 0; i < in.zydis.operand_count; ++i) {  // W is ignored for general registers outside 64-bit mode
       if (in.operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER && gpr_number(in.operands[i].reg.value) >= 0) {
         const std::uint8_t w = in.zydis.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX

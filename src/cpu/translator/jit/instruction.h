@@ -61,7 +61,7 @@ enum class Kind : std::uint8_t {
   kJumpIndirect,
   kCallIndirect,
   kReturn,
-  kSystem,        ///< SYSCALL, SYSRET, IRETQ: the run time's
+  kSystem,        ///< SYSCALL, SYSRET, IRETQ, STAC, CLAC: the run time's
 };
 
 struct Instruction {

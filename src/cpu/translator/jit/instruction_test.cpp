@@ -37,5 +37,10 @@ TEST(Instruction32, vzeroupper_is_not_copied_since_it_would_clear_sixteen_regist
   EXPECT_EQ(kind_of(k32, {0xC5, 0xF8, 0x77}), Kind::kFallback);
 }
 
+TEST(Instruction32, vex_w_that_would_widen_a_general_operand_in_memory_is_not_copied) {
+  EXPECT_EQ(kind_of(k32, {0xC4, 0xE3, 0x59, 0x22, 0x2F, 0xF7}), Kind::kMemory);    // vpinsrd xmm5, xmm4, [edi], 0xF7
+  EXPECT_EQ(kind_of(k32, {0xC4, 0xE3, 0xD9, 0x22, 0x2F, 0xF7}), Kind::kFallback);  // in 64-bit mode vpinsrq
+}
+
 }  // namespace
 }  // namespace bygone::cpu::translator::jit

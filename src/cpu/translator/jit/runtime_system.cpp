@@ -1,4 +1,4 @@
-// Changes of ring that are too frequent for the interpreter: SYSCALL, SYSRET and IRETQ between flat 64-bit segments. Anything
+// Changes of ring that are too frequent for the interpreter: SYSCALL, SYSRET and IRETQ between flat 64-bit segments, STAC and CLAC. Anything
 // else about them leaves to the interpreter before anything has changed. Compiled with general registers only (runtime.h).
 #include "cpu/translator/jit/assembler_words.h"
 #include "cpu/translator/jit/cache.h"
@@ -42,7 +42,7 @@ const void* go_on(VcpuBlock& block, std::uint64_t rip, std::uint64_t flags, std:
   block.cpl = cpl;
   block.rip = rip;
   mmu::update_mode(block);
-  if (!can_translate(block)) return cache.pc(cache.thunks().leave_lookup);
+  if (!can_translate(block) || !cache.is_linked()) return cache.pc(cache.thunks().leave_lookup);
   const ModeKey mode = mode_key_of(block);
   word(block, Word::kMode) = mode.value;
   cache.use_mode(mode);
@@ -131,6 +131,12 @@ const void* interrupt_return(VcpuBlock& block) {
   return go_on(block, rip, flags & (kSimple | rflags::kIopl), cpl);
 }
 
+/// STAC and CLAC: the same ring, other rights to user pages.
+const void* change_access_check(VcpuBlock& block, const Site& site, bool set) {
+  const std::uint64_t flags = (block.rflags & ~std::uint64_t{kArithmeticFlags | rflags::kAc}) | arithmetic_flags(block);
+  return go_on(block, site.rip + site.tag, flags | (set ? rflags::kAc : 0), 0);
+}
+
 }  // namespace
 
 const void* runtime_system(VcpuBlock* vcpu, std::uint64_t /*unused*/) {
@@ -141,6 +147,8 @@ const void* runtime_system(VcpuBlock* vcpu, std::uint64_t /*unused*/) {
     case SystemOperation::kSystemCall: next = system_call(block, site); break;
     case SystemOperation::kSystemReturn: next = system_return(block); break;
     case SystemOperation::kInterruptReturn: next = interrupt_return(block); break;
+    case SystemOperation::kSetAccessCheck: next = change_access_check(block, site, true); break;
+    case SystemOperation::kClearAccessCheck: next = change_access_check(block, site, false); break;
   }
   if (next != nullptr) return next;
   block.rip = site.rip;

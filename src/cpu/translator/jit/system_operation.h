@@ -5,6 +5,6 @@
 
 namespace bygone::cpu::translator::jit {
 
-enum class SystemOperation : std::uint32_t { kSystemCall, kSystemReturn, kInterruptReturn };
+enum class SystemOperation : std::uint32_t { kSystemCall, kSystemReturn, kInterruptReturn, kSetAccessCheck, kClearAccessCheck };
 
 }  // namespace bygone::cpu::translator::jit

@@ -22,6 +22,7 @@ std::uint64_t& word(VcpuBlock& block, Word which) { return block.translator[stat
 
 Result<std::unique_ptr<Tier>> Tier::create(VcpuBlock& block, const TierOptions& options) {
   BYGONE_ASSIGN(auto cache, Cache::create(block.tlb, options.code_cache_bytes));
+  if (options.one_block) cache->leave_unlinked();
   return std::unique_ptr<Tier>(new Tier(block, std::move(cache), options));
 }
 
@@ -44,7 +45,8 @@ Tier1Result Tier::run(VcpuBlock& block) {
   for (;;) {  // the mode may have changed on the way
     if (block.attention.load(std::memory_order_relaxed) != 0) return Tier1Result::kAttention;
     if (!can_translate(block)) return Tier1Result::kInterpret;
-    const ModeKey mode = mode_key_of(block);
+    ModeKey mode = mode_key_of(block);
+    if (options_.one_block) mode.value |= ModeKey::kTimeStampRefused;
     word(block, Word::kMode) = mode.value;
     cache_->use_mode(mode);
     const Block* target = cache_->find(block, block.rip, mode);
@@ -66,7 +68,9 @@ Tier1Result Tier::run(VcpuBlock& block) {
       case LeaveReason::kInterpret: ++interpreted_; return Tier1Result::kInterpret;
       case LeaveReason::kAttention: return Tier1Result::kAttention;
       case LeaveReason::kFault: return Tier1Result::kFault;
-      case LeaveReason::kLookup: break;
+      case LeaveReason::kLookup:
+        if (options_.one_block) return Tier1Result::kBlock;
+        break;
     }
   }
 }
@@ -92,12 +96,26 @@ void Tier::enter(VcpuBlock& block, const Block& target) {
 const Block* Tier::translate(VcpuBlock& block, std::uint64_t address, ModeKey mode) {
   const MmuResult place = mmu::lookup(block, address, Access::kExecute, mode.exec_context());
   if (place.status != MmuStatus::kRam) return nullptr;
-  if (!cache_->has_room()) cache_->flush();
-  ++translated_;
+  if (!cache_->has_room()) make_room(block);
+  if (!translate_into_cache(block, address, mode, place.host - (address & 0xFFF))) return nullptr;
+  return cache_->find(block, address, mode);
+}
 
+void Tier::make_room(VcpuBlock& block) {
+  const std::size_t count = cache_->make_room(block, kept_->data(), kept_->size());
+  for (std::size_t i = 0; i < count && cache_->has_room(); ++i) {
+    const Block& kept = (*kept_)[i];
+    if (translate_into_cache(block, kept.address, kept.mode, kept.host_page)) ++cache_->statistics().kept_blocks;
+  }
+  // Code in use that fills a whole area is too much to be kept: the block at hand needs room.
+  if (!cache_->has_room()) static_cast<void>(cache_->make_room(block, nullptr, 0));
+}
+
+bool Tier::translate_into_cache(VcpuBlock& block, std::uint64_t address, ModeKey mode, const std::uint8_t* host_page) {
+  ++translated_;
   Block made;
   made.address = address;
-  made.host_page = place.host - (address & 0xFFF);
+  made.host_page = host_page;
   made.ram_page = block.physical->ram_page_of(made.host_page);
   made.mode = mode;
   CodeReader reader(block, made.host_page, made.ram_page);
@@ -105,21 +123,23 @@ const Block* Tier::translate(VcpuBlock& block, std::uint64_t address, ModeKey mo
   std::array<std::uint8_t, 16> bytes = {};
   if (trace_.count == 0 && trace_.is_cut) {
     std::size_t length = 0;
-    if (!read_across_pages(block, reader, made, bytes, length)) return nullptr;
+    if (!read_across_pages(block, reader, made, bytes, length)) return false;
     tracer_.trace_one(std::span(bytes).first(length), address, mode, trace_);
   }
   made.version = reader.version();
-  if (reader.changed()) return nullptr;
+  if (reader.changed()) return false;
   trace_.address = address;
   std::uint32_t end = 0;
+  const Cache::Filled before = cache_->filled();
   try {
     end = Emitter(*cache_, trace_).emit(made);
   } catch (const Xbyak::Error&) {  // an operand that the assembler does not take: the interpreter's
+    cache_->go_back(before);
     trace_.count = 0;
     end = Emitter(*cache_, trace_).emit(made);
   }
   cache_->finish_block(made, end);
-  return cache_->find(block, address, mode);
+  return true;
 }
 
 bool Tier::read_across_pages(VcpuBlock& block, CodeReader& reader, Block& made, std::array<std::uint8_t, 16>& bytes,
@@ -144,11 +164,12 @@ std::string Tier::inspect() const {
   const CacheStatistics& numbers = cache_->statistics();
   const auto left = [this](LeaveReason reason) { return leaves_[static_cast<std::size_t>(reason)]; };
   return fmt::format(
-      R"("blocks":{},"code_bytes":{},"code_cache_bytes":{},"cache_flushes":{},"entries":{},"lookups":{},"links":{},)"
+      R"("blocks":{},"code_bytes":{},"code_cache_bytes":{},"cache_evictions":{},"blocks_evicted":{},"blocks_kept":{},"entries":{},"lookups":{},"links":{},)"
       R"("tlb_misses":{},"page_crossing_loads":{},"table_flushes":{},"interpreted":{},)"
       R"("left_for":{{"interpreter":{},"attention":{},"fault":{},"lookup":{}}},)"
       R"("cycles_in_translations":{},"cycles_translating":{})",
-      numbers.blocks, cache_->code_used(), cache_->code().size(), numbers.flushes, entries_, numbers.lookups, numbers.links,
+      numbers.blocks, cache_->code_used(), cache_->code().size(), numbers.evictions,
+      numbers.evicted_blocks, numbers.kept_blocks, entries_, numbers.lookups, numbers.links,
       numbers.fills, numbers.bounced, numbers.table_flushes, interpreted_, left(LeaveReason::kInterpret), left(LeaveReason::kAttention),
       left(LeaveReason::kFault), left(LeaveReason::kLookup), translated_cycles_, translation_cycles_);
 }

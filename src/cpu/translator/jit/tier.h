@@ -24,6 +24,7 @@ inline constexpr std::size_t kLeaveReasons = 4;  ///< LeaveReason's values
 struct TierOptions {
   std::size_t code_cache_bytes = std::size_t{64} << 20;  ///< of one processor
   std::uint32_t threshold = 2;                           ///< visits before code is translated
+  bool one_block = false;                                ///< blocks are not linked, and run() returns after each
 };
 
 class Tier final : public Tier1, public CodeListener {
@@ -32,6 +33,7 @@ class Tier final : public Tier1, public CodeListener {
   ~Tier() override;
 
   [[nodiscard]] Tier1Result run(VcpuBlock& block) override;
+  [[nodiscard]] std::uint64_t cycles() const override { return translated_cycles_ + translation_cycles_; }
   [[nodiscard]] std::string inspect() const override;
   void tlb_flushed(VcpuBlock& block) override;
   void tlb_page_flushed(VcpuBlock& block, std::uint64_t linear) override;
@@ -43,6 +45,10 @@ class Tier final : public Tier1, public CodeListener {
  private:
   Tier(VcpuBlock& block, std::unique_ptr<Cache> cache, const TierOptions& options);
   [[nodiscard]] const Block* translate(VcpuBlock& block, std::uint64_t address, ModeKey mode);
+  /// False: the code is being overwritten, or ends on a page that is not there.
+  [[nodiscard]] bool translate_into_cache(VcpuBlock& block, std::uint64_t address, ModeKey mode, const std::uint8_t* host_page);
+  /// Empties a part of the cache; what is in use there is translated again at once.
+  void make_room(VcpuBlock& block);
   [[nodiscard]] bool read_across_pages(VcpuBlock& block, CodeReader& reader, Block& out, std::array<std::uint8_t, 16>& bytes,
                                        std::size_t& length);
   [[nodiscard]] bool is_hot(std::uint64_t address);
@@ -53,8 +59,10 @@ class Tier final : public Tier1, public CodeListener {
   Tracer tracer_;
   Trace trace_;
   HostFaultGuard fault_guard_;
+  static constexpr std::size_t kMostKept = 4096;
   std::atomic<bool> code_changed_ = false;
   std::array<std::uint8_t, 32768> visits_ = {};
+  std::unique_ptr<std::array<Block, kMostKept>> kept_ = std::make_unique<std::array<Block, kMostKept>>();
   alignas(64) std::array<std::uint8_t, 128> bounce_ = {};
   std::uint64_t entries_ = 0, translated_ = 0, interpreted_ = 0;
   std::array<std::uint64_t, kLeaveReasons> leaves_ = {};           ///< by LeaveReason
