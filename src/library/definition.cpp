@@ -118,6 +118,11 @@ template <typename T>
 void take(const Document& object, std::string_view key, T& into) {
   if (const auto found = object.find(key); found != object.end()) into = found->get<T>();
 }
+void take_size(const Document& object, std::string_view key, std::uint64_t& into) {
+  const auto found = object.find(key);
+  if (found == object.end()) return;
+  into = found->is_string() ? parse_size(found->get_ref<const std::string&>()).value_or(0) : found->get<std::uint64_t>();
+}
 const Document& member(const Document& object, std::string_view key) {
   static const Document kNothing = Document::object();
   const auto found = object.find(key);
@@ -130,11 +135,11 @@ Definition extract(const Document& document) {
   machine.guest = text_of(document, "guest", machine.guest);
   machine.enlightenments = text_of(document, "enlightenments");
   machine.engine = text_of(document, "engine", machine.engine);
+  machine.cpu_model = text_of(document, "cpu_model", machine.cpu_model);
   take(document, "processors", machine.processors);
-  if (const auto memory = document.find("memory"); memory != document.end()) {
-    machine.memory_bytes = memory->is_string() ? parse_size(memory->get_ref<const std::string&>()).value_or(0) : memory->get<std::uint64_t>();
-  }
+  take_size(document, "memory", machine.memory_bytes);
   take(document, "huge_pages", machine.uses_huge_pages);
+  take_size(document, "code_cache", machine.code_cache_bytes);
   const Document& boot = member(document, "boot");
   machine.boot = {text_of(boot, "firmware"), text_of(boot, "kernel"), text_of(boot, "initrd"), text_of(boot, "command_line")};
   for (const Document& disk : member(document, "disks")) {

@@ -33,9 +33,11 @@ struct Definition {
   std::string guest = "linux";
   std::string enlightenments;  ///< changes to what `guest` stands for
   std::string engine = "auto";
+  std::string cpu_model = "host";
   std::uint32_t processors = 1;
   std::uint64_t memory_bytes = 1ULL << 30;
   bool uses_huge_pages = false;
+  std::uint64_t code_cache_bytes = 128ULL << 20;
   Boot boot;
   std::vector<Disk> disks;
   std::vector<std::string> dvds;  ///< an empty text: an empty drive

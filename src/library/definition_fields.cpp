@@ -16,6 +16,7 @@ constexpr std::int64_t kPathLength = 4096;
 
 using Choices = std::string_view;
 constexpr Choices kGuests[] = {"linux", "windows", "legacy-windows"};
+constexpr Choices kCpuModels[] = {"host", "legacy"};
 constexpr Choices kEngines[] = {"auto", "kvm", "software"};
 
 constexpr Field kBoot[] = {
@@ -63,7 +64,8 @@ constexpr Field kDefinition[] = {
     {.name = "enlightenments", .description = "Other enlightenments than those of the guest's kind, as bygone boot --enlightenments takes them: -tlb-flush,+tsc-invariant", .maximum = 1024},
     {.name = "engine", .description = "What runs the processors", .choices = kEngines},
     {.name = "processors", .kind = FieldKind::kInteger, .description = "How many virtual processors", .minimum = 1, .maximum = 64},
-    {.name = "cpu_model", .description = "The processor that the guest sees", .maximum = 64, .is_kept_only = true},
+    {.name = "cpu_model", .description = "The processor that the guest sees: all of the host's, or one that Windows XP to 7 know", .choices = kCpuModels},
+    {.name = "code_cache", .kind = FieldKind::kSize, .description = "Memory that the software processor may fill with translated code", .minimum = kMebibyte, .maximum = 1024 * kMebibyte},
     {.name = "memory", .kind = FieldKind::kSize, .description = "Memory, such as \"512M\" or \"2G\"", .minimum = 32 * kMebibyte, .maximum = kTebibyte},
     {.name = "memory_maximum", .kind = FieldKind::kSize, .description = "What memory may grow to", .minimum = 32 * kMebibyte, .maximum = kTebibyte, .is_kept_only = true},
     {.name = "huge_pages", .kind = FieldKind::kBoolean, .description = "Back memory with the host's huge pages, if it has any"},

@@ -25,6 +25,8 @@ constexpr std::string_view kWhole = R"({
   "id": "99221fa0-24ad-11e2-be98-001aa01bbf6e",
   "guest": "legacy-windows",
   "engine": "software",
+  "cpu_model": "legacy",
+  "code_cache": "32M",
   "processors": 2,
   "memory": "512M",
   "boot": {"kernel": "vmlinuz", "initrd": "initrd", "command_line": "quiet"},
@@ -50,6 +52,8 @@ TEST(Definition, every_field_arrives) {
   EXPECT_EQ(xp.id.text(), "99221fa0-24ad-11e2-be98-001aa01bbf6e");
   EXPECT_EQ(xp.guest, "legacy-windows");
   EXPECT_EQ(xp.engine, "software");
+  EXPECT_EQ(xp.cpu_model, "legacy");
+  EXPECT_EQ(xp.code_cache_bytes, 32U << 20);
   EXPECT_EQ(xp.processors, 2U);
   EXPECT_EQ(xp.memory_bytes, 512U << 20);
   EXPECT_EQ(xp.boot.kernel, "vmlinuz");

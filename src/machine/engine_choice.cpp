@@ -45,6 +45,10 @@ Result<std::unique_ptr<cpu::Engine>> choose_engine(std::vector<std::unique_ptr<c
   return std::unexpected(Error{ErrorCode::kUnsupported, "no processor engine is usable (" + reasons + ")", hint});
 }
 
+Result<std::unique_ptr<cpu::Engine>> create_lockstep_engine(std::uint64_t instructions) {
+  return cpu::translator::create_engine({.lockstep_instructions = instructions});
+}
+
 Result<std::unique_ptr<cpu::Engine>> choose_engine(std::string_view name, const Log& log) {
   return choose_engine(create_engines(), name, ProbeCache::of_user(), log);
 }

@@ -2,6 +2,7 @@
 // Threading: plain functions; engines are probed one after the other.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,9 @@ namespace bygone::machine {
 
 /// `name` is "auto", "kvm" or "software". Errors: kInvalidArgument (no such engine), kUnsupported with the engine's reason.
 [[nodiscard]] Result<std::unique_ptr<cpu::Engine>> choose_engine(std::string_view name, const Log& log);
+
+/// The software engine, which compares its translator with its interpreter; one processor. `instructions`: when to compare memory.
+[[nodiscard]] Result<std::unique_ptr<cpu::Engine>> create_lockstep_engine(std::uint64_t instructions);
 
 /// The same among given engines; for tests.
 [[nodiscard]] Result<std::unique_ptr<cpu::Engine>> choose_engine(std::vector<std::unique_ptr<cpu::Engine>> engines,

@@ -29,6 +29,7 @@
 #include "devices/video/video.h"
 #include "disk/block_device.h"
 #include "firmware/entry_state.h"
+#include "machine/gen2/cpu_model.h"
 #include "machine/gen2/memory_map.h"
 #include "machine/gen2/network_part.h"
 #include "machine/saved_state/memory_image.h"
@@ -83,6 +84,7 @@ struct IntegrationOptions {
 struct MachineOptions {
   cpu::Engine* engine = nullptr;
   std::uint32_t processors = 1;
+  CpuModel cpu_model = CpuModel::kHost;
   std::uint64_t memory_bytes = 1ULL << 30;
   bool use_huge_pages = false;  ///< if the host has any; a warning where not
   std::uint16_t vram_megabytes = devices::video::kUsualVramMegabytes;  ///< at most kMaximumVramMegabytes
@@ -99,7 +101,7 @@ struct MachineOptions {
   std::vector<NetworkOptions> networks;  ///< one adapter each, at most kMaximumNetworks
   /// What the guest may know of its host and itself through key-value exchange: HostName, VirtualMachineName, VirtualMachineId…
   devices::integration::KeyValues host_facts;
-  std::uint64_t code_cache_bytes = 128ULL << 20;
+  std::uint64_t code_cache_bytes = 128ULL << 20;  ///< bound of translated code, for engines that translate
   std::filesystem::path saved_state;            ///< resume from this; empty: start afresh. The file is only read
   saved_state::Progress restore_progress = {};  ///< called on create()'s thread; false gives up
   std::string debugger;                         ///< where a debugger connects: "[ADDRESS:]PORT" or a socket's path; empty: nowhere

@@ -86,7 +86,7 @@ Result<void> Machine::Parts::create_processors() {
   cpu::PartitionOptions partition_options;
   partition_options.memory = &memory;
   partition_options.vcpu_count = options.processors;
-  cpuid = make_machine_cpuid(engine_table, options.processors);
+  cpuid = make_machine_cpuid(apply_cpu_model(engine_table, options.cpu_model), options.processors);
   BYGONE_CHECK(adopt_saved_processors(cpuid));
   hyperv::add_cpuid_leaves(cpuid, features);
   partition_options.cpuid = cpuid;

@@ -31,13 +31,14 @@ struct BootArguments {
   std::string kernel, initrd, append, firmware, variables, efi;
   std::string memory = "1G";
   std::uint32_t processors = 1;
-  std::string engine = "auto";
+  std::string engine = "auto", cpu_model = "host", code_cache = "128M";
   std::string facilities = "all";
   std::vector<std::string> disks, dvds, boot_order, networks;
   std::string guest = "linux", enlightenments;
   bool uses_huge_pages = false;
   std::string com1 = "console", com2, screenshot, sockets, save, resume, debugger;
   bool waits_for_debugger = false;
+  std::uint64_t lockstep = 0;
   std::vector<std::uint32_t> guest_ports;
   bool verbose = false;
 };
@@ -73,6 +74,8 @@ Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::E
   options.engine = &engine;
   options.processors = arguments.processors;
   BYGONE_ASSIGN(options.memory_bytes, parse_size(arguments.memory));
+  BYGONE_ASSIGN(options.cpu_model, gen2::parse_cpu_model(arguments.cpu_model));
+  BYGONE_ASSIGN(options.code_cache_bytes, parse_size(arguments.code_cache));
   BYGONE_ASSIGN(options.facilities, cpu::FacilitySet::parse(arguments.facilities));
   options.use_huge_pages = arguments.uses_huge_pages;
   BYGONE_ASSIGN(options.profile, gen2::parse_profile(arguments.guest));
@@ -161,7 +164,8 @@ void take_screenshot(const gen2::Machine& machine, const std::string& path, cons
 Result<void> boot(const BootArguments& arguments, CommandContext& context) {
   const SignalRequests requests;
   const Log log = Log::to_standard_error(arguments.verbose ? LogLevel::kDebug : LogLevel::kWarning);
-  BYGONE_ASSIGN(const auto engine, machine::choose_engine(arguments.engine, log));
+  BYGONE_ASSIGN(const auto engine, arguments.lockstep != 0 ? machine::create_lockstep_engine(arguments.lockstep)
+                                                           : machine::choose_engine(arguments.engine, log));
   BYGONE_ASSIGN(gen2::MachineOptions options, make_options(arguments, *engine, log));
   std::atomic<bool> quits = false;
   BYGONE_ASSIGN(const auto console, TerminalConsole::create([&] { quits = true; }));
@@ -203,6 +207,15 @@ void add_boot_command(CLI::App& root, CommandContext& context) {
   command->add_option("--variables", arguments->variables, "Where UEFI variables are kept")->type_name("FILE");
   command->add_option("--memory", arguments->memory, "Memory, such as 512M or 2G")->capture_default_str()->type_name("SIZE");
   command->add_option("--cpus", arguments->processors, "Processors, 1 to 64")->capture_default_str()->type_name("COUNT");
+  command->add_option("--cpu", arguments->cpu_model, "The processor that the guest sees: all of this host's, or one that XP to 7 know")
+      ->check(CLI::IsMember({"host", "legacy"}))
+      ->capture_default_str();
+  command->add_option("--code-cache", arguments->code_cache, "Memory that the software processor may fill with translated code")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  command->add_option("--lockstep", arguments->lockstep,
+                      "Compare every translation of the software processor with its interpreter, and all memory after COUNT instructions; slow")
+      ->type_name("COUNT");
   command->add_option("--engine", arguments->engine, "What runs the processors")
       ->check(CLI::IsMember({"auto", "kvm", "software"}))
       ->capture_default_str();

@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include <array>
+#include <nlohmann/json.hpp>
 #include <ostream>
 
 #include "programs/bygone/commands.h"
+#include "programs/bygone/cpu_view.h"
 #include "programs/bygone/machine_argument.h"
 #include "programs/bygone/terminal_console.h"
 #include "support/file.h"
@@ -77,12 +79,30 @@ Result<void> log(const LogArguments& arguments, CommandContext& context) {
   return {};
 }
 
-Result<void> inspect(const std::string& name, CommandContext& context) {
-  BYGONE_ASSIGN(const auto client, connect_to(name));
+struct InspectArguments {
+  std::string name, part;
+  bool as_json = false;
+};
+
+Result<void> inspect(const InspectArguments& arguments, CommandContext& context) {
+  BYGONE_ASSIGN(const auto client, connect_to(arguments.name));
   BYGONE_ASSIGN(const auto reply, client->ask(control::request::Inspect{}));
   if (reply.fds.size() != 1) return fail(ErrorCode::kCorrupt, "the machine's process sent no tree");
   BYGONE_ASSIGN(const auto content, control::read_sealed_file(reply.fds[0].get(), kMaximumTreeBytes));
-  context.out().write(reinterpret_cast<const char*>(content.data()), static_cast<std::streamsize>(content.size())) << '\n';
+  const std::string_view text(reinterpret_cast<const char*>(content.data()), content.size());
+  if (arguments.part.empty()) {
+    context.out() << text << '\n';
+    return {};
+  }
+  const auto tree = nlohmann::json::parse(text, nullptr, false);
+  if (!tree.is_object()) return fail(ErrorCode::kCorrupt, "the machine's process sent no tree");
+  const auto part = tree.find(arguments.part);
+  if (part == tree.end()) {
+    std::string names;
+    for (const auto& [name, value] : tree.items()) names += (names.empty() ? "" : ", ") + name;
+    return fail(ErrorCode::kInvalidArgument, "the machine has no part \"{}\"; it has {}", arguments.part, names);
+  }
+  context.out() << (arguments.part == "cpu" && !arguments.as_json ? cpu_view(*part) : part->dump(2)) << '\n';
   return {};
 }
 
@@ -106,11 +126,15 @@ void add_log_command(CLI::App& root, CommandContext& context) {
 }
 
 void add_inspect_command(CLI::App& root, CommandContext& context) {
-  CLI::App* command = root.add_subcommand("inspect", "Print the state of every part of a running machine as JSON");
-  auto name = std::make_shared<std::string>();
-  add_machine_argument(*command, *name);
-  add_examples(*command, {{"Everything", "bygone inspect Demo"}, {"The devices on the bus", "bygone inspect Demo | jq .bus"}});
-  command->callback([name, &context] { context.finish(inspect(*name, context)); });
+  CLI::App* command = root.add_subcommand("inspect", "Print the state of every part of a running machine as JSON, or of one part");
+  auto arguments = std::make_shared<InspectArguments>();
+  add_machine_argument(*command, arguments->name);
+  command->add_option("part", arguments->part, "Only this part; \"cpu\" is put in words: blocks, code cache, misses, exits, time")->type_name("PART");
+  command->add_flag("--json", arguments->as_json, "Print every part as JSON");
+  add_examples(*command, {{"Everything", "bygone inspect Demo"},
+                          {"The devices on the bus", "bygone inspect Demo bus"},
+                          {"What the software processor has done", "bygone inspect Demo cpu"}});
+  command->callback([arguments, &context] { context.finish(inspect(*arguments, context)); });
 }
 
 }  // namespace bygone::programs

@@ -19,7 +19,7 @@ using library::Document;
 
 struct CreateArguments {
   std::string name, place;
-  std::string guest = "linux", engine = "auto", memory = "1G";
+  std::string guest = "linux", engine = "auto", cpu_model = "host", memory = "1G";
   std::uint32_t processors = 1;
   std::vector<std::string> disks, dvds;
   std::string new_disk, disk_kind = "dynamic", parent;
@@ -49,6 +49,7 @@ Document definition_of(const CreateArguments& arguments) {
                        {"guest", arguments.guest},
                        {"engine", arguments.engine},
                        {"processors", arguments.processors},
+                       {"cpu_model", arguments.cpu_model},
                        {"memory", arguments.memory}};
   Document boot = Document::object();
   put(boot, "firmware", absolute(arguments.firmware));
@@ -151,6 +152,7 @@ void add_create_command(CLI::App& root, CommandContext& context) {
   command->add_option("--memory", arguments->memory, "Memory, such as 512M or 2G")->capture_default_str()->type_name("SIZE");
   command->add_option("--cpus", arguments->processors, "Processors, 1 to 64")->capture_default_str()->type_name("COUNT");
   command->add_option("--engine", arguments->engine, "What runs the processors")->check(CLI::IsMember({"auto", "kvm", "software"}))->capture_default_str();
+  command->add_option("--cpu", arguments->cpu_model, "The processor that the guest sees")->check(CLI::IsMember({"host", "legacy"}))->capture_default_str();
   command->add_option("--disk-size", arguments->new_disk, "Make a disk of this size, such as 40G")->type_name("SIZE");
   command->add_option("--disk-kind", arguments->disk_kind, "Whether that disk's file grows with what is written")->check(CLI::IsMember({"dynamic", "fixed"}))->capture_default_str();
   command->add_option("--parent", arguments->parent, "Make a disk that keeps only differences from this image")->type_name("FILE");

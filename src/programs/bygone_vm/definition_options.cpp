@@ -72,6 +72,8 @@ Result<gen2::MachineOptions> machine_options(const library::Definition& definiti
   options.use_huge_pages = definition.uses_huge_pages;
   BYGONE_ASSIGN(options.profile, gen2::parse_profile(definition.guest));
   options.enlightenments = definition.enlightenments;
+  BYGONE_ASSIGN(options.cpu_model, gen2::parse_cpu_model(definition.cpu_model));
+  options.code_cache_bytes = definition.code_cache_bytes;
   const library::Definition::Boot& boot = definition.boot;
   if (!boot.kernel.empty()) {
     options.boot = gen2::DirectBoot{folder.resolve(boot.kernel), boot.initrd.empty() ? "" : folder.resolve(boot.initrd), boot.command_line};
