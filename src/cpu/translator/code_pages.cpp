@@ -68,6 +68,9 @@ void CodePages::drop_write_tags(VcpuBlock& self) {
 }
 
 void CodePages::request_flush(VcpuBlock* self, VcpuBlock& target, Attention what) {
+  // The wish stands before its ticket is counted, so that whoever acknowledges the ticket has seen the wish or has been there after it
+  // was made; and again after, so that somebody comes for the ticket even if the first was taken before it.
+  target.attention.fetch_or(what);
   const std::uint64_t ticket = target.flush_requested.fetch_add(1) + 1;
   target.attention.fetch_or(what);
   while (target.in_guest.load() != 0 && target.flush_done.load() < ticket) {
