@@ -130,7 +130,8 @@ class FilesTest(unittest.TestCase):
         self.assertEqual(self.show("S")["memory"], "3G")
         person.environment["EDITOR"] = "sed -i s/3G/none/"
         said = person.fails("edit", "S")
-        self.assertIn("S.json, line 9: memory", said)
+        line = 1 + next(at for at, text in enumerate(person.definition("S").read_text().splitlines()) if '"memory"' in text)
+        self.assertIn(f"S.json, line {line}: memory", said)
         self.assertEqual(self.show("S")["memory"], "3G")
         person.environment["EDITOR"] = "sed -i s/none/4G/"  # goes on with the draft
         person.run("edit", "S")
