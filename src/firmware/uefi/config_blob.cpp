@@ -90,7 +90,7 @@ std::vector<std::byte> build_config_blob(const UefiMachine& machine) {
   const bool has_serial = machine.acpi.has_com1 || machine.acpi.has_com2;
   const le64 flags = (has_serial ? spec::uefi::kFlagSerialControllers : 0) |
                      (machine.acpi.com1_is_console ? spec::uefi::kFlagConsoleCom1 : 0) | spec::uefi::kFlagMemoryAttributesTable |
-                     (machine.stop_at_front_page ? 0 : spec::uefi::kFlagNoFrontPage);
+                     spec::uefi::kFlagMtrrsSet | (machine.stop_at_front_page ? 0 : spec::uefi::kFlagNoFrontPage);
   blob.add_object(BlobRecord::kFlags, flags);
 
   struct {

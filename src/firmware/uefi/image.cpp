@@ -1,5 +1,8 @@
 #include "firmware/uefi/image.h"
 
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <optional>
 
 #include "cpu/entry_state.h"
@@ -86,10 +89,33 @@ Result<EntryState> load_uefi(memory::GuestMemory& memory, std::span<const std::b
   return entry;
 }
 
-std::vector<cpu::MsrValue> uefi_entry_msrs() {
-  constexpr std::uint64_t kWriteBackEverywhere = 0x0606060606060606ULL;
-  constexpr std::uint32_t kMtrrFix64K00000 = 0x250, kMtrrFix16K80000 = 0x258, kMtrrDefType = 0x2FF;
-  return {{kMtrrFix64K00000, kWriteBackEverywhere}, {kMtrrFix16K80000, kWriteBackEverywhere}, {kMtrrDefType, 0xC00}};
+// Intel SDM volume 3, 12.11: fixed ranges, then pairs of base and mask for powers of two, then the type of everything else.
+std::vector<cpu::MsrValue> memory_types(std::span<const AddressRange> windows, unsigned address_bits) {
+  constexpr std::uint64_t kUncached = 0, kWriteBack = 6, kWriteBackEverywhere = 0x0606060606060606ULL;
+  constexpr std::uint64_t kRangeValid = 1 << 11, kEnabled = 1 << 11, kFixedEnabled = 1 << 10;
+  constexpr std::array<std::uint32_t, 11> kFixedRanges{0x250, 0x258, 0x259, 0x268, 0x269, 0x26A, 0x26B, 0x26C, 0x26D, 0x26E, 0x26F};
+  constexpr std::uint32_t kFirstBase = 0x200, kDefaultType = 0x2FF;
+  constexpr std::size_t kRanges = 8;
+
+  std::vector<cpu::MsrValue> msrs;
+  for (const std::uint32_t fixed : kFixedRanges) msrs.push_back({fixed, kWriteBackEverywhere});
+  std::vector<cpu::MsrValue> pairs;
+  const std::uint64_t address_mask = (std::uint64_t{1} << address_bits) - 1;
+  const auto next_register = [&] { return kFirstBase + static_cast<std::uint32_t>(pairs.size()); };
+  for (const AddressRange& window : windows) {
+    for (std::uint64_t at = window.base, left = window.size; left != 0 && pairs.size() < 2 * kRanges;) {
+      const std::uint64_t alignment = at == 0 ? left : std::uint64_t{1} << std::countr_zero(at);
+      const std::uint64_t size = std::min(alignment, std::bit_floor(left));
+      pairs.push_back({next_register(), at | kUncached});
+      pairs.push_back({next_register(), (~(size - 1) & address_mask) | kRangeValid});
+      at += size;
+      left -= size;
+    }
+  }
+  while (pairs.size() < 2 * kRanges) pairs.push_back({next_register(), 0});
+  msrs.insert(msrs.end(), pairs.begin(), pairs.end());
+  msrs.push_back({kDefaultType, kEnabled | kFixedEnabled | kWriteBack});
+  return msrs;
 }
 
 }  // namespace bygone::firmware

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <span>
 
+#include "firmware/acpi/tables.h"
 #include "firmware/entry_state.h"
 #include "memory/guest_memory.h"
 #include "support/result.h"
@@ -19,7 +20,8 @@ namespace bygone::firmware {
 [[nodiscard]] Result<EntryState> load_uefi(memory::GuestMemory& memory, std::span<const std::byte> image,
                                            std::span<const std::byte> blob);
 
-/// MSRs of the boot processor at entry: MTRRs as the hand-over demands.
-[[nodiscard]] std::vector<cpu::MsrValue> uefi_entry_msrs();
+/// The MTRRs of every processor: memory written back, the MMIO windows uncached. The firmware starts no other processors, and so could
+/// set only the boot processor's; operating systems complain about processors that disagree. `address_bits` is what CPUID tells.
+[[nodiscard]] std::vector<cpu::MsrValue> memory_types(std::span<const AddressRange> windows, unsigned address_bits);
 
 }  // namespace bygone::firmware

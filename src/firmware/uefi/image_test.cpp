@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
+#include <map>
 
 #include "firmware/uefi/config_blob.h"
 #include "spec/uefi/handover.h"
@@ -52,6 +54,39 @@ TEST(UefiImage, registers_are_the_hand_overs) {
   EXPECT_EQ(entry.system.cr3, uefi::kPageTables);
   EXPECT_EQ(entry.general[cpu::Gpr::kRbp], 0x6E0000U);
   EXPECT_EQ(entry.system.segments[1].selector, 8);
+}
+
+// What a processor makes of an address (Intel SDM volume 3, 12.11.4.1), above the fixed ranges.
+std::uint64_t type_at(const std::vector<cpu::MsrValue>& msrs, std::uint64_t address, std::uint64_t address_mask) {
+  std::map<std::uint32_t, std::uint64_t> values;
+  for (const cpu::MsrValue& msr : msrs) values[msr.index] = msr.value;
+  for (std::uint32_t base = 0x200; base < 0x210; base += 2) {
+    const std::uint64_t mask = values.at(base + 1);
+    if ((mask & 1 << 11) == 0) continue;
+    if (((address ^ values.at(base)) & mask & address_mask & ~0xFFFULL) == 0) return values.at(base) & 0xFF;
+  }
+  return values.at(0x2FF) & 0xFF;
+}
+
+TEST(MemoryTypes, windows_are_uncached_and_memory_is_written_back) {
+  constexpr std::uint64_t kGiB = 1ULL << 30, kAddressMask = (1ULL << 40) - 1;
+  for (const std::uint64_t high : {4 * kGiB, 5 * kGiB, 12 * kGiB, 37 * kGiB}) {  // 5 and 37 take all eight ranges
+    const std::array<AddressRange, 2> windows{AddressRange{0xF8000000, 0x8000000}, {high, 64 * kGiB}};
+    const auto msrs = memory_types(windows, 40);
+    for (const AddressRange& window : windows) {
+      for (const std::uint64_t inside : {window.base, window.base + window.size / 3, window.base + window.size - 4096}) {
+        EXPECT_EQ(type_at(msrs, inside, kAddressMask), 0U) << std::hex << inside;
+      }
+      if (window.base == 4 * kGiB) continue;  // the windows touch
+      EXPECT_EQ(type_at(msrs, window.base - 4096, kAddressMask), 6U) << std::hex << window.base;
+    }
+    EXPECT_EQ(type_at(msrs, high + 64 * kGiB, kAddressMask), 6U);
+    EXPECT_EQ(type_at(msrs, 0x100000, kAddressMask), 6U);
+    for (const cpu::MsrValue& msr : msrs) {
+      const bool is_range = msr.index >= 0x200 && msr.index < 0x210;
+      EXPECT_TRUE(!is_range || (msr.value & ~kAddressMask) == 0) << std::hex << msr.index;
+    }
+  }
 }
 
 TEST(ConfigBlob, records_are_counted_aligned_and_complete) {

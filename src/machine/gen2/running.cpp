@@ -9,6 +9,8 @@ namespace {
 // Registers of AMD processors that Linux touches without asking (AMD BKDG family 10h, 3.3): SYSCFG and NB_CFG1. They read as
 // zero and writes vanish, as under other hypervisors.
 constexpr std::uint32_t kAmdSystemConfiguration = 0xC0010010, kAmdNorthBridgeConfiguration = 0xC001001F;
+constexpr std::uint32_t kCpuidAddressSizes = 0x80000008;
+
 constexpr bool is_silent_msr(std::uint32_t index) {
   return index == kAmdSystemConfiguration || index == kAmdNorthBridgeConfiguration;
 }
@@ -18,17 +20,21 @@ constexpr bool is_silent_msr(std::uint32_t index) {
 Result<void> Machine::Parts::load_boot_state() {
   BYGONE_ASSIGN(const firmware::EntryState entry, place_boot_image(memory, boot_image, acpi_machine(), system_id));
   if (!boot_image.is_firmware) BYGONE_CHECK(generation->place({firmware::kDirectBootGenerationId}));
-  for (std::uint32_t i = 0; i < options.processors; ++i) BYGONE_CHECK(partition->vcpu({i}).reset());
-  cpu::Vcpu& boot_processor = partition->vcpu({0});
-  BYGONE_ASSIGN(cpu::VcpuState state, boot_processor.save_state());
-  state.general = entry.general;
-  state.system = entry.system;
-  state.events.activity = cpu::ActivityState::kRunning;
-  for (const cpu::MsrValue& msr : firmware::uefi_entry_msrs()) {
-    const auto same = std::ranges::find(state.msrs, msr.index, &cpu::MsrValue::index);
-    if (same != state.msrs.end()) same->value = msr.value;
+  const std::array<AddressRange, 2> windows{kLowGap, layout.high_mmio};
+  const std::vector<cpu::MsrValue> memory_types = firmware::memory_types(windows, cpuid.query(kCpuidAddressSizes, 0).eax & 0xFF);
+  for (std::uint32_t i = 0; i < options.processors; ++i) {
+    cpu::Vcpu& processor = partition->vcpu({i});
+    BYGONE_CHECK(processor.reset());
+    BYGONE_ASSIGN(cpu::VcpuState state, processor.save_state());
+    state.msrs = memory_types;  // and no others: the counters run on
+    if (i == 0) {
+      state.general = entry.general;
+      state.system = entry.system;
+      state.events.activity = cpu::ActivityState::kRunning;
+    }
+    BYGONE_CHECK(processor.restore_state(state));
   }
-  return boot_processor.restore_state(state);
+  return {};
 }
 
 bool Machine::Parts::handle_exit(cpu::VpIndex vp, cpu::Exit& exit) {

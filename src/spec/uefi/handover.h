@@ -53,6 +53,7 @@ inline constexpr std::uint64_t kFlagSerialControllers = 1ULL << 0;
 inline constexpr std::uint64_t kFlagConsoleCom1 = 1ULL << 7;
 inline constexpr std::uint64_t kFlagMemoryAttributesTable = 1ULL << 9;
 inline constexpr std::uint64_t kFlagNoFrontPage = 1ULL << 14;
+inline constexpr std::uint64_t kFlagMtrrsSet = 1ULL << 28;
 
 // "Helper ports"
 inline constexpr std::uint16_t kSelectorPort = 0x28, kDataPort = 0x2C;
