@@ -102,6 +102,7 @@ void Video::reset() {
 
 Result<void> Video::on_open(const vmbus::ChannelParameters& parameters) {
   if (!parameters.is_restored) version_ = 0;
+  mode_with_features_ = {};
   return {};
 }
 
@@ -170,11 +171,14 @@ Result<void> Video::on_situation(std::span<const std::byte> message) {
                 mode.depth, mode.pitch);
   }
   set_mode(mode);
-  request_features();
+  request_features(mode);
   return {};
 }
 
-void Video::request_features() {
+// Drivers answer with their situation, to which the next request would be the answer, without end.
+void Video::request_features(const ScreenMode& mode) {
+  if (mode_with_features_ == mode) return;
+  mode_with_features_ = mode;
   protocol::FeatureChange features;
   features.header = header(MessageType::kFeatureChange, sizeof features);
   features.wants_dirt = features.wants_pointer_position = features.wants_pointer_shape = features.wants_situation = 1;

@@ -100,7 +100,7 @@ class Video final : public vmbus::PacketDevice {
   [[nodiscard]] Result<void> on_pointer_shape(std::span<const std::byte> message);
   [[nodiscard]] Result<void> on_dirt(std::span<const std::byte> message);
   [[nodiscard]] Result<void> on_resolution_request(std::span<const std::byte> message);
-  void request_features();
+  void request_features(const ScreenMode& mode);
   void set_mode(const ScreenMode& mode);
 
   memory::GuestMemory& memory_;
@@ -108,6 +108,7 @@ class Video final : public vmbus::PacketDevice {
   ScreenObserver* observer_ = nullptr;
   std::uint32_t version_ = 0;
   std::optional<std::uint64_t> vram_address_;
+  ScreenMode mode_with_features_;  ///< for which the driver has been asked for features
   PointerShape shape_;
   mutable std::mutex mutex_;
   ScreenMode mode_;  // guarded by mutex_

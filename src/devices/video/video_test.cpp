@@ -95,6 +95,18 @@ TEST_F(VideoTest, mode_outside_memory_takes_the_channel) {
   EXPECT_EQ(video_.mode().width, 0U);
 }
 
+TEST_F(VideoTest, situation_that_answers_the_request_for_features_is_not_answered_with_another) {
+  ASSERT_NE(negotiate(protocol::kVersion3_5), 0);
+  set_mode(64, 48, 256);
+  EXPECT_EQ(reply<protocol::Ack>().context, 6U);
+  const auto features = reply<protocol::FeatureChange>();
+  EXPECT_EQ(features.header.type, static_cast<std::uint32_t>(MessageType::kFeatureChange));
+  EXPECT_EQ(features.wants_situation, 1);
+  send(MessageType::kSituationUpdate, protocol::SituationUpdate{{}, 7ULL, 1, 1, 0U, 32, 64, 48, 256});
+  EXPECT_EQ(reply<protocol::Ack>().context, 7U);
+  EXPECT_FALSE(channel_->receive());
+}
+
 TEST_F(VideoTest, damage_is_clipped_to_the_mode) {
   ASSERT_NE(negotiate(protocol::kVersion3_5), 0);
   set_mode(64, 48, 256);
