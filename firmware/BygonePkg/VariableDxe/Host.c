@@ -56,6 +56,7 @@ typedef struct {
 STATIC NVRAM_BUFFER          *mBuffer;
 STATIC EFI_PHYSICAL_ADDRESS  mBufferAddress;
 STATIC BOOLEAN               mPresent;
+STATIC BOOLEAN               mAnswerKept;            ///< see IsAnswered
 
 STATIC EFI_STATUS
 Execute (
@@ -116,7 +117,8 @@ NewCommand (
 {
   NVRAM_DESCRIPTOR  *Descriptor;
 
-  Descriptor = &mBuffer->Descriptor;
+  mAnswerKept = FALSE;
+  Descriptor  = &mBuffer->Descriptor;
   ZeroMem (Descriptor, sizeof (*Descriptor));
   Descriptor->Command = Command;
   return Descriptor;
@@ -171,6 +173,18 @@ SetName (
   return EFI_SUCCESS;
 }
 
+/// Whether the buffer still holds the host's answer for this variable: callers ask for the size first and for the data then, and
+/// every command leaves the guest twice. Not at run time, when the host may change variables in between.
+STATIC BOOLEAN
+IsAnswered (
+  IN CONST CHAR16    *Name,
+  IN CONST EFI_GUID  *Vendor
+  )
+{
+  return (BOOLEAN)(mAnswerKept && !EfiAtRuntime () && (StrCmp ((CHAR16 *)mBuffer->Name, Name) == 0) &&
+                   CompareGuid (&mBuffer->Descriptor.u.Variable.Vendor, Vendor));
+}
+
 EFI_STATUS
 HostGet (
   IN     CONST CHAR16    *Name,
@@ -184,27 +198,36 @@ HostGet (
   EFI_STATUS        Status;
   UINTN             Bytes;
 
-  Descriptor = NewCommand (NvramGet);
-  Status     = SetName (Descriptor, Name, Vendor);
-  if (EFI_ERROR (Status)) {
-    return EFI_NOT_FOUND;
+  Descriptor = &mBuffer->Descriptor;
+  if (!IsAnswered (Name, Vendor)) {
+    NewCommand (NvramGet);
+    Status = SetName (Descriptor, Name, Vendor);
+    if (EFI_ERROR (Status)) {
+      return EFI_NOT_FOUND;
+    }
+
+    Descriptor->u.Variable.Data      = mBufferAddress + OFFSET_OF (NVRAM_BUFFER, Data);
+    Descriptor->u.Variable.DataBytes = MAXIMUM_DATA_BYTES;
+    Status                           = Execute ();
+    if (EFI_ERROR (Status)) {
+      return (Status == EFI_BUFFER_TOO_SMALL) ? EFI_DEVICE_ERROR : Status;
+    }
+
+    if (Descriptor->u.Variable.DataBytes > MAXIMUM_DATA_BYTES) {
+      return EFI_DEVICE_ERROR;
+    }
+
+    mAnswerKept = TRUE;
   }
 
-  Descriptor->u.Variable.Data      = mBufferAddress + OFFSET_OF (NVRAM_BUFFER, Data);
-  Descriptor->u.Variable.DataBytes = (UINT32)MIN (*DataBytes, MAXIMUM_DATA_BYTES);
-  Status                           = Execute ();
-  Bytes                            = Descriptor->u.Variable.DataBytes;
-  if (Status == EFI_BUFFER_TOO_SMALL) {
+  if (Attributes != NULL) {
+    *Attributes = Descriptor->u.Variable.Attributes;
+  }
+
+  Bytes = Descriptor->u.Variable.DataBytes;
+  if (Bytes > *DataBytes) {
     *DataBytes = Bytes;
-    return Status;
-  }
-
-  if (EFI_ERROR (Status)) {
-    return Status;
-  }
-
-  if (Bytes > MIN (*DataBytes, MAXIMUM_DATA_BYTES)) {
-    return EFI_DEVICE_ERROR;
+    return EFI_BUFFER_TOO_SMALL;
   }
 
   if ((Data == NULL) && (Bytes != 0)) {
@@ -213,10 +236,6 @@ HostGet (
 
   CopyMem (Data, mBuffer->Data, Bytes);
   *DataBytes = Bytes;
-  if (Attributes != NULL) {
-    *Attributes = Descriptor->u.Variable.Attributes;
-  }
-
   return EFI_SUCCESS;
 }
 

@@ -73,13 +73,16 @@ GetNextVariableName (
     return HostFirstName (VariableNameSize, VariableName, VendorGuid);
   }
 
-  // A name that does not exist is the caller's error, not the end of the list.
-  Bytes = 0;
-  if (HostGet (VariableName, VendorGuid, NULL, &Bytes, NULL) == EFI_NOT_FOUND) {
-    return EFI_INVALID_PARAMETER;
+  Status = HostNextName (VariableNameSize, VariableName, VendorGuid);
+  if (Status == EFI_NOT_FOUND) {
+    // A name that does not exist is the caller's error, not the end of the list.
+    Bytes = 0;
+    if (HostGet (VariableName, VendorGuid, NULL, &Bytes, NULL) == EFI_NOT_FOUND) {
+      return EFI_INVALID_PARAMETER;
+    }
   }
 
-  return HostNextName (VariableNameSize, VariableName, VendorGuid);
+  return Status;
 }
 
 /// The attributes a name has now, or EFI_NOT_FOUND.
@@ -127,6 +130,11 @@ SetVariable (
     return EFI_UNSUPPORTED;                         // deprecated form
   }
 
+  // As long as there is no Secure Boot nothing checks a signature, and none passes.
+  if ((Attributes & EFI_VARIABLE_TIME_BASED_AUTHENTICATED_WRITE_ACCESS) != 0) {
+    return EFI_SECURITY_VIOLATION;
+  }
+
   if (((Attributes & ~(UINT32)KNOWN_ATTRIBUTES) != 0) ||
       ((Attributes & ACCESS_ATTRIBUTES) == EFI_VARIABLE_RUNTIME_ACCESS))
   {
@@ -166,10 +174,6 @@ SetVariable (
 
   if (!Deletes && (Status != EFI_NOT_FOUND) && (((Attributes ^ Current) & ~(UINT32)EFI_VARIABLE_APPEND_WRITE) != 0)) {
     return EFI_INVALID_PARAMETER;
-  }
-
-  if ((Attributes & EFI_VARIABLE_TIME_BASED_AUTHENTICATED_WRITE_ACCESS) != 0) {
-    return EFI_UNSUPPORTED;
   }
 
   return VolatileSet (VariableName, VendorGuid, Attributes, Deletes ? 0 : DataSize, Data);
