@@ -60,7 +60,7 @@ OnTick (
   EFI_TPL  Tpl;
   UINT64   Ticks;
 
-  SendApicEoi ();
+  InterruptEnd ();
   // Lowering the level below runs event handlers with interrupts enabled, and on a busy host ticks come in bursts: a tick that
   // interrupts one is only counted, so that they never pile up on the stack.
   if (mInTick) {

@@ -5,7 +5,6 @@
 **/
 #include "Vmbus.h"
 #include <Library/InterruptLib.h>
-#include <Library/LocalApicLib.h>
 #include <Library/SynchronizationLib.h>
 #include <Library/TimerLib.h>
 
@@ -70,7 +69,7 @@ OnInterrupt (
   BOOLEAN          Raised;
 
   if (!mAutoEoi) {
-    SendApicEoi ();
+    InterruptEnd ();
   }
 
   Raised = FALSE;

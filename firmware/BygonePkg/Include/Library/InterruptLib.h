@@ -24,4 +24,11 @@ InterruptInstall (
   IN INTERRUPT_HANDLER  Handler
   );
 
+/// Tells the local APIC that the interrupt has been handled: one exit from the guest. LocalApicLib's function asks the processor twice
+/// over which kind of APIC it has and where, which makes seven.
+VOID
+InterruptEnd (
+  VOID
+  );
+
 #endif

@@ -5,9 +5,28 @@
 **/
 #include <Library/BaseLib.h>
 #include <Library/InterruptLib.h>
+#include <Library/LocalApicLib.h>
 
 /// Entry.nasm calls it.
 INTERRUPT_HANDLER  gInterruptHandler;
+
+#define APIC_EOI_OFFSET  0xB0
+#define X2APIC_EOI_MSR   0x80B
+
+/// In the local APIC's page; NULL: there is none, for the APIC is used by MSRs.
+STATIC volatile UINT32  *mEoi;
+
+VOID
+InterruptEnd (
+  VOID
+  )
+{
+  if (mEoi != NULL) {
+    *mEoi = 0;
+  } else {
+    AsmWriteMsr64 (X2APIC_EOI_MSR, 0);
+  }
+}
 
 VOID
 EFIAPI
@@ -26,6 +45,7 @@ InterruptInstall (
   BOOLEAN                   Enabled;
   UINTN                     Entry;
 
+  mEoi              = (GetApicMode () == LOCAL_APIC_MODE_X2APIC) ? NULL : (UINT32 *)(GetLocalApicBaseAddress () + APIC_EOI_OFFSET);
   gInterruptHandler = Handler;
   Entry             = (UINTN)InterruptEntry;
   Enabled           = SaveAndDisableInterrupts ();

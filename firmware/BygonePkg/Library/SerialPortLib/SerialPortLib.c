@@ -24,12 +24,36 @@
 /// A UART that is never ready is given up on after so many reads of its status; a byte is then lost, not the boot.
 #define SEND_ATTEMPTS  1000000
 
+/// What an empty transmitter takes.
+#define FIFO_BYTES  16
+
+/// So many bytes more go out before the status has to be read again: terminals send one byte a call, and each read is an exit.
+STATIC UINT8  mRoom;
+
+/// Waits for an empty transmitter. FALSE: there is no UART.
 STATIC BOOLEAN
-Present (
+MakeRoom (
   VOID
   )
 {
-  return (BOOLEAN)(IoRead8 (COM1 + UART_LINE_STATUS) != LINE_STATUS_ABSENT);
+  UINTN  Attempt;
+  UINT8  Status;
+
+  for (Attempt = 0; Attempt < SEND_ATTEMPTS; ++Attempt) {
+    Status = IoRead8 (COM1 + UART_LINE_STATUS);
+    if (Status == LINE_STATUS_ABSENT) {
+      return FALSE;
+    }
+
+    if ((Status & LINE_STATUS_HOLDING_EMPTY) != 0) {
+      break;
+    }
+
+    CpuPause ();
+  }
+
+  mRoom = FIFO_BYTES;
+  return TRUE;
 }
 
 RETURN_STATUS
@@ -56,22 +80,18 @@ SerialPortWrite (
   )
 {
   UINTN  Sent;
-  UINTN  Attempt;
 
-  if ((Buffer == NULL) || !Present ()) {
+  if (Buffer == NULL) {
     return NumberOfBytes;
   }
 
   for (Sent = 0; Sent < NumberOfBytes; ++Sent) {
-    for (Attempt = 0; Attempt < SEND_ATTEMPTS; ++Attempt) {
-      if ((IoRead8 (COM1 + UART_LINE_STATUS) & LINE_STATUS_HOLDING_EMPTY) != 0) {
-        break;
-      }
-
-      CpuPause ();
+    if ((mRoom == 0) && !MakeRoom ()) {
+      break;
     }
 
     IoWrite8 (COM1 + UART_DATA, Buffer[Sent]);
+    --mRoom;
   }
 
   return NumberOfBytes;
