@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """How long from the start of the process to a boot loader's first instruction: Bygone, and OVMF under QEMU beside it.
 
-Usage: boot_time.py BYGONE FIRMWARE HELLO_EFI [RUNS] [--kvm]
+Usage: boot_time.py BYGONE FIRMWARE HELLO_EFI [RUNS] [--kvm | --exits]
 Both machines run on a software processor, or with --kvm on the KVM of the nested machine (tests/nested), boot the same disk, take
 turns, and count when COM1 says "hello". Needs mtools; OVMF (/usr/share/ovmf/OVMF.fd) and qemu-system-x86_64 for the comparison;
---kvm also time_to_text and tsc_rate beside BYGONE. Prints the median and the least of RUNS (default 5).
+--kvm also time_to_text and tsc_rate beside BYGONE. Prints the median and the least of RUNS (default 5). --exits measures no time: it
+counts, on the same KVM, how often each cause makes the processor leave the guest until then.
 """
 import os
 import pathlib
@@ -64,16 +65,23 @@ def measure_here(bygone, firmware, disk, runs):
     report(times)
 
 
-def measure_in_nested_machine(bygone, firmware, disk, runs):
+def run_in_nested_machine(bygone, firmware, disk, script, *arguments, files=()):
+    """What the script, from beside this file, prints there."""
     top = pathlib.Path(__file__).resolve().parents[2]
     programs = pathlib.Path(bygone).resolve().parent
-    files = [bygone, programs / "time_to_text", f"{firmware}:bygone.fd", f"{disk}:disk.img", OVMF, "/usr/bin/qemu-system-x86_64",
-             "/usr/share/qemu/kvmvapic.bin", pathlib.Path(__file__).resolve().with_name("boot_time_kvm.sh")]
-    output = subprocess.run(
+    files = [bygone, programs / "time_to_text", f"{firmware}:bygone.fd", f"{disk}:disk.img", *files,
+             pathlib.Path(__file__).resolve().with_name(script)]
+    return subprocess.run(
         [sys.executable, top / "tests/nested/run_nested.py", "--cache", top / "build/nested-kernel", "--tsc-rate", programs / "tsc_rate",
          "--processors", "1", "--memory", "2048", "--timeout", "900", *(word for file in files for word in ("--file", file)),
-         "--", "sh", "./boot_time_kvm.sh", str(runs)], stdout=subprocess.PIPE, text=True, check=False).stdout
+         "--", "sh", f"./{script}", *arguments], stdout=subprocess.PIPE, text=True, check=False).stdout
+
+
+def measure_in_nested_machine(bygone, firmware, disk, runs):
+    output = run_in_nested_machine(bygone, firmware, disk, "boot_time_kvm.sh", str(runs),
+                                   files=(OVMF, "/usr/bin/qemu-system-x86_64", "/usr/share/qemu/kvmvapic.bin"))
     labels = {"program": "`bygone --version` in the nested machine", "bygone": "Bygone, KVM in the nested machine",
+              "huge": "Bygone, the same with --huge-pages",
               "ovmf": "OVMF, QEMU on the same KVM"}
     times = {}
     for line in output.splitlines():
@@ -87,11 +95,13 @@ def measure_in_nested_machine(bygone, firmware, disk, runs):
 
 
 def main(bygone, firmware, hello, *options):
-    kvm = "--kvm" in options
     runs = next((int(option) for option in options if option.isdigit()), 5)
     with tempfile.TemporaryDirectory(prefix="bygone-bench-") as folder:
         disk = make_disk(pathlib.Path(folder), hello)
-        (measure_in_nested_machine if kvm else measure_here)(bygone, firmware, disk, runs)
+        if "--exits" in options:
+            print(run_in_nested_machine(bygone, firmware, disk, "exits_kvm.sh"), end="")
+        else:
+            (measure_in_nested_machine if "--kvm" in options else measure_here)(bygone, firmware, disk, runs)
 
 
 if __name__ == "__main__":

@@ -15,5 +15,8 @@ runs=$1
 text="." measure program ./bygone --version
 text="hello: on COM1"
 measure bygone ./bygone boot --engine kvm --memory 512M --firmware bygone.fd --disk disk.img
-measure ovmf ./qemu-system-x86_64 -L . -nodefaults -machine q35,accel=kvm -cpu host -m 512 -display none -bios OVMF.fd -serial stdio \
+echo 280 > /proc/sys/vm/nr_hugepages
+measure huge ./bygone boot --engine kvm --memory 512M --huge-pages --firmware bygone.fd --disk disk.img
+echo 0 > /proc/sys/vm/nr_hugepages
+measure ovmf ./qemu-system-x86_64 -L . -nodefaults -machine q35,accel=kvm,kernel-irqchip=off -cpu host -m 512 -display none -bios OVMF.fd -serial stdio \
   -drive format=raw,file=disk.img
