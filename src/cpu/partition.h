@@ -1,9 +1,11 @@
 // A partition: the processors of one machine on one engine, over one guest memory.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cpu/cpuid.h"
 #include "cpu/facilities.h"
@@ -16,12 +18,22 @@
 
 namespace bygone::cpu {
 
+/// Ports where a write of one byte need not be seen at once: nothing comes of it that the guest could notice before its next exit.
+struct PostedPorts {
+  std::vector<std::uint16_t> ports;
+  /// Takes such a write. Any thread, one call at a time; not for long, and without waiting for a processor.
+  std::function<void(PortExit&)> deliver;
+};
+
 struct PartitionOptions {
   memory::GuestMemory* memory = nullptr;  ///< all RAM is added before; outlives the partition
   std::uint32_t vcpu_count = 1;           ///< 1-64
   CpuidTable cpuid;
   LocalApicFactory local_apics;           ///< used by engines without APICs of their own
   std::uint64_t code_cache_bytes = 128ULL << 20;  ///< bound of translated code, for engines that translate
+  /// An engine may gather these writes instead of returning a PortExit for each. It delivers them in the order they were made,
+  /// before it returns any processor's exit that came after them, and within some 10 ms in any case.
+  PostedPorts posted;
   FacilitySet facilities;                 ///< of Engine::facilities(): what the engine shall do for the hypervisor
   Log log;
 };

@@ -1,9 +1,12 @@
 // The KVM engine against a real KVM: states, kicks, faults and hostile guests. Runs inside the nested machine.
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 
 #include <chrono>
+#include <cstdio>
 #include <cstring>
+#include <mutex>
 #include <random>
 #include <thread>
 
@@ -159,6 +162,20 @@ TEST_F(KvmEngineTest, kick_ends_a_loop_with_interrupts_off) {
     vcpu().kick();
   });
   EXPECT_NE(run_to<InterruptedExit>(), nullptr);
+}
+
+// As a thread is left by the software processor, which takes no signal of others while the guest has the stack pointer.
+TEST_F(KvmEngineTest, kick_ends_a_loop_on_a_thread_that_had_blocked_every_signal) {
+  start({0xFA, 0xEB, 0xFE});
+  std::jthread processor([this] {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    EXPECT_NE(run_to<InterruptedExit>(), nullptr);
+  });
+  std::this_thread::sleep_for(50ms);
+  vcpu().kick();
+  processor.join();  // a kick that gets lost is this test's time-out
 }
 
 TEST_F(KvmEngineTest, kick_ends_a_halt) {
@@ -551,6 +568,114 @@ TEST_F(KvmEngineTest, a_signalled_event_with_a_doorbell_does_not_leave_the_kerne
   ASSERT_NE(call, nullptr) << "nobody else has that connection's doorbell";
   EXPECT_EQ(call->input, 0x7777U);
   facilities.disconnect_event(kConnection);
+}
+
+// The other hot exit: a console's bytes. What leaves the guest and what the kernel gathers are one sequence.
+class KvmPostedTest : public KvmEngineTest {
+ protected:
+  static constexpr std::uint8_t kPosted = 0x48, kStatus = 0x4D;
+  void SetUp() override {
+    KvmEngineTest::SetUp();
+    PartitionOptions options;
+    options.memory = &memory_;
+    options.vcpu_count = 2;
+    options.cpuid = cpuid_;
+    options.posted.ports = {kPosted};
+    options.posted.deliver = [this](PortExit& write) { take(write, true); };
+    partition_.reset();
+    auto partition = engine_->create_partition(std::move(options));
+    ASSERT_TRUE(partition) << partition.error().text();
+    partition_ = std::move(*partition);
+  }
+  void take(const PortExit& write, bool is_gathered) {
+    const std::lock_guard lock(mutex_);
+    if (write.data[0] != static_cast<std::byte>(taken_)) is_in_order_ = false;
+    ++taken_;
+    if (is_gathered) ++gathered_;
+  }
+  struct Counts {
+    std::uint64_t taken = 0, gathered = 0;
+    bool is_in_order = true;
+  };
+  [[nodiscard]] Counts counts() {
+    const std::lock_guard lock(mutex_);
+    return {taken_, gathered_, is_in_order_};
+  }
+  /// The same for both processors, in long mode at `code`.
+  void start_second(std::uint64_t code) {
+    Vcpu& second = partition_->vcpu({1});
+    auto state = second.save_state();
+    const auto system = vcpu().system_registers();
+    ASSERT_TRUE(state && system);
+    const std::uint64_t apic_base = state->system.apic_base;
+    state->system = *system;
+    state->system.apic_base = apic_base;
+    state->general = {};
+    state->general.rip = code;
+    state->general.rflags = 2;
+    state->events.activity = ActivityState::kRunning;
+    ASSERT_TRUE(second.restore_state(*state));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::uint64_t taken_ = 0, gathered_ = 0;  // guarded by mutex_
+  bool is_in_order_ = true;                 // guarded by mutex_
+};
+
+TEST_F(KvmPostedTest, posted_writes_stay_inside_and_come_in_order_before_the_next_exit) {
+  constexpr std::uint64_t kBurst = 100, kWanted = 20'000;
+  // again: mov ecx, 100; byte: mov eax, ebx; out posted, al; inc ebx; loop byte; in al, status; jmp again
+  start({0xB9, 0x64, 0x00, 0x00, 0x00, 0x89, 0xD8, 0xE6, kPosted, 0xFF, 0xC3, 0xE2, 0xF8, 0xE4, kStatus, 0xEB, 0xEF});
+  std::uint64_t exits = 0, bursts = 0;
+  while (counts().gathered < kWanted) {  // without end where nothing is gathered: a time-out
+    auto exit = vcpu().run();
+    ASSERT_TRUE(exit) << exit.error().text();
+    auto* port = std::get_if<PortExit>(*exit);
+    ASSERT_NE(port, nullptr) << (*exit)->index();
+    if (port->is_write) {
+      ASSERT_EQ(port->port, kPosted);
+      take(*port, false);
+      ++exits;
+      continue;
+    }
+    ASSERT_EQ(counts().taken, ++bursts * kBurst) << "all that was written before this exit, and no more";
+    ASSERT_TRUE(counts().is_in_order);
+  }
+  std::printf("of %llu writes to a posted port %llu left the guest\n", static_cast<unsigned long long>(counts().taken),
+              static_cast<unsigned long long>(exits));
+}
+
+TEST_F(KvmPostedTest, what_one_processor_wrote_is_delivered_before_an_exit_of_another_that_knows_of_it) {
+  constexpr std::uint64_t kSecond = kCode + 0x100;
+  constexpr int kRounds = 300;
+  // again: mov eax, ebx; out posted, al; inc ebx; mov [0x200000], ebx; wait: pause; cmp [0x200008], ebx; jne wait; jmp again
+  start({0x89, 0xD8, 0xE6, kPosted, 0xFF, 0xC3, 0x89, 0x1C, 0x25, 0x00, 0x00, 0x20, 0x00,
+         0xF3, 0x90, 0x39, 0x1C, 0x25, 0x08, 0x00, 0x20, 0x00, 0x75, 0xF5, 0xEB, 0xE6});
+  // next: inc ebx; wait: pause; cmp [0x200000], ebx; jne wait; in al, status; mov [0x200008], ebx; jmp next
+  constexpr std::array<std::uint8_t, 24> kSecondCode{0xFF, 0xC3, 0xF3, 0x90, 0x39, 0x1C, 0x25, 0x00, 0x00, 0x20, 0x00, 0x75, 0xF5,
+                                                     0xE4, kStatus, 0x89, 0x1C, 0x25, 0x08, 0x00, 0x20, 0x00, 0xEB, 0xE8};
+  ASSERT_TRUE(memory_.write({kSecond}, std::as_bytes(std::span(kSecondCode))));
+  start_second(kSecond);
+  std::atomic<bool> stop = false;
+  std::jthread first([&] {
+    while (!stop) {
+      auto exit = vcpu().run();
+      if (!exit) break;
+      if (const auto* port = std::get_if<PortExit>(*exit)) take(*port, false);
+    }
+  });
+  for (int rounds = 0; rounds < kRounds && counts().is_in_order;) {
+    auto exit = partition_->vcpu({1}).run();
+    ASSERT_TRUE(exit) << exit.error().text();
+    if (!std::holds_alternative<PortExit>(**exit)) continue;
+    ++rounds;
+    EXPECT_EQ(counts().taken, static_cast<std::uint64_t>(rounds));
+  }
+  EXPECT_TRUE(counts().is_in_order);
+  EXPECT_GT(counts().gathered, 0U);
+  stop = true;
+  vcpu().kick();
 }
 
 TEST_F(KvmEngineTest, a_held_processor_runs_no_guest_code) {

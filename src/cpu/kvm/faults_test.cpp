@@ -2,6 +2,7 @@
 // answers as the real one does until a test makes it fail. What comes out must be a clear error, never a crash or an endless loop.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -9,11 +10,13 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <thread>
 
 #include "cpu/kvm/abi.h"
 #include "cpu/kvm/engine.h"
+#include "cpu/kvm/kick_signal.h"
 
 namespace bygone::cpu::kvm {
 namespace {
@@ -34,8 +37,13 @@ struct FakeKernel {
   std::map<unsigned long, Failure> errors;
   std::function<int(kvm_run&)> run;  ///< KVM_RUN: 0 or an error number
   kvm_run* area = nullptr;
-  std::map<unsigned long, int> calls;
-  std::uint32_t largest_slot = 0;
+  std::map<unsigned long, int> calls;  ///< guarded by mutex, as are errors once there is a partition: the engine has threads
+  std::mutex mutex;
+
+  [[nodiscard]] int count(unsigned long request) {
+    const std::lock_guard lock(mutex);
+    return calls[request];
+  }
 };
 FakeKernel* kernel = nullptr;  // the test's that is running
 
@@ -51,10 +59,13 @@ int new_descriptor(std::size_t bytes) {
 }
 
 int answer(unsigned long request, std::uintptr_t argument, int descriptor) {
-  ++kernel->calls[request];
-  if (const auto failure = kernel->errors.find(request); failure != kernel->errors.end() && failure->second.times != 0) {
-    if (failure->second.times > 0) --failure->second.times;
-    return fail_with(failure->second.number);
+  {
+    const std::lock_guard lock(kernel->mutex);
+    ++kernel->calls[request];
+    if (const auto failure = kernel->errors.find(request); failure != kernel->errors.end() && failure->second.times != 0) {
+      if (failure->second.times > 0) --failure->second.times;
+      return fail_with(failure->second.number);
+    }
   }
   switch (request) {
     case KVM_GET_API_VERSION: return kernel->api_version;
@@ -121,6 +132,7 @@ class KvmFaultsTest : public testing::Test {
     ASSERT_TRUE(memory_.add_ram({0x100000000}, 1 << 20));
   }
   void TearDown() override {
+    partition_.reset();
     kernel = nullptr;
     if (kernel_.area != nullptr) ::munmap(kernel_.area, kRunAreaSize);
   }
@@ -128,6 +140,8 @@ class KvmFaultsTest : public testing::Test {
   [[nodiscard]] Result<std::unique_ptr<Partition>> create() {
     PartitionOptions options;
     options.memory = &memory_;
+    options.posted = posted_;
+    options.log = log_;
     return engine_->create_partition(std::move(options));
   }
   /// One run() of a processor whose KVM_RUN does `run`.
@@ -141,6 +155,8 @@ class KvmFaultsTest : public testing::Test {
 
   FakeKernel kernel_;
   memory::GuestMemory memory_;
+  PostedPorts posted_;
+  Log log_;
   std::unique_ptr<Engine> engine_ = create_engine({.device_path = "/fake/kvm"});
   std::unique_ptr<Partition> partition_;
 };
@@ -304,6 +320,25 @@ TEST_F(KvmFaultsTest, a_kick_at_any_moment_ends_the_run) {
   EXPECT_TRUE(std::holds_alternative<InterruptedExit>(**exit));
 }
 
+// Of a signal that the thread blocks the kernel tells KVM_RUN nothing: a guest without exits would run for ever.
+TEST_F(KvmFaultsTest, a_kick_reaches_a_thread_that_had_blocked_every_signal) {
+  bool is_blocked = true;
+  start([&is_blocked](kvm_run&) {
+    sigset_t blocked;
+    ::pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+    is_blocked = ::sigismember(&blocked, kick_signal()) != 0;
+    return EINTR;
+  });
+  std::jthread processor([this] {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    EXPECT_TRUE(run_once());
+  });
+  processor.join();
+  EXPECT_FALSE(is_blocked);
+}
+
 TEST_F(KvmFaultsTest, a_refused_dirty_log_is_an_error) {
   start([](kvm_run&) { return EINTR; });
   kernel_.errors[KVM_GET_DIRTY_LOG] = {ENOENT};
@@ -311,6 +346,166 @@ TEST_F(KvmFaultsTest, a_refused_dirty_log_is_an_error) {
   EXPECT_FALSE(partition_->take_dirty_pages(pages));
   kernel_.errors[KVM_SET_USER_MEMORY_REGION] = {ENOMEM};
   EXPECT_FALSE(partition_->start_dirty_log());
+}
+
+// ---- Posted writes: the fake kernel gathers them as KVM does ----
+
+constexpr std::uint16_t kPosted = 0x3F8, kOther = 0x80;
+constexpr int kBurst = 64;  // enough to be worth gathering
+
+class PostedWritesTest : public KvmFaultsTest {
+ protected:
+  void SetUp() override {
+    KvmFaultsTest::SetUp();
+    posted_.ports = {kPosted, kOther};
+    posted_.deliver = [this](PortExit& write) {
+      const std::lock_guard lock(mutex_);
+      EXPECT_EQ(write.size, 1);
+      EXPECT_TRUE(write.is_write);
+      delivered_.emplace_back(write.port, std::to_integer<int>(write.data[0]));
+    };
+  }
+
+  static void exit_at(kvm_run& area, std::uint16_t port, int direction) {
+    area.exit_reason = KVM_EXIT_IO;
+    area.io.direction = static_cast<std::uint8_t>(direction);
+    area.io.port = port;
+    area.io.size = 1;
+    area.io.count = 1;
+    area.io.data_offset = 2048;
+  }
+  static void gather(kvm_run& area, std::uint16_t port, int value) {
+    auto* ring = reinterpret_cast<kvm_coalesced_mmio_ring*>(reinterpret_cast<std::byte*>(&area) + 4096);
+    const std::atomic_ref last(ring->last);
+    kvm_coalesced_mmio& entry = ring->coalesced_mmio[last.load()];
+    entry = {};
+    entry.phys_addr = port;
+    entry.len = 1;
+    entry.pio = 1;
+    entry.data[0] = static_cast<std::uint8_t>(value);
+    last.store((last.load() + 1) % ((4096 - sizeof(kvm_coalesced_mmio_ring)) / sizeof(kvm_coalesced_mmio)));
+  }
+  /// One exit for each of a burst of writes, then `run`.
+  void start_hot(std::function<int(kvm_run&)> run) {
+    start([](kvm_run& area) {
+      exit_at(area, kPosted, KVM_EXIT_IO_OUT);
+      return 0;
+    });
+    for (int i = 0; i < kBurst; ++i) ASSERT_TRUE(run_once());
+    kernel_.run = std::move(run);
+  }
+  void wait_for(unsigned long request, int count) {
+    while (kernel_.count(request) < count) std::this_thread::sleep_for(1ms);  // without end when it never comes: a time-out
+  }
+  [[nodiscard]] std::vector<std::pair<int, int>> delivered() {
+    const std::lock_guard lock(mutex_);
+    return delivered_;
+  }
+
+  std::mutex mutex_;
+  std::vector<std::pair<int, int>> delivered_;  // guarded by mutex_
+};
+
+TEST_F(PostedWritesTest, a_few_writes_leave_the_guest_as_ever) {
+  start([](kvm_run& area) {
+    exit_at(area, kPosted, KVM_EXIT_IO_OUT);
+    return 0;
+  });
+  for (int i = 0; i < 10; ++i) {
+    const auto exit = run_once();
+    ASSERT_TRUE(exit);
+    ASSERT_TRUE(std::holds_alternative<PortExit>(**exit));
+  }
+  std::this_thread::sleep_for(20ms);
+  EXPECT_EQ(kernel_.count(KVM_REGISTER_COALESCED_MMIO), 0);
+}
+
+TEST_F(PostedWritesTest, after_a_burst_all_that_was_gathered_comes_before_the_next_exit_in_order) {
+  std::vector<std::pair<int, int>> expected;
+  for (int i = 0; i < 100; ++i) expected.emplace_back(i % 7 == 0 ? kOther : kPosted, i);
+  start_hot([&](kvm_run& area) {
+    for (const auto& [port, value] : expected) gather(area, static_cast<std::uint16_t>(port), value);
+    exit_at(area, 0x3FD, KVM_EXIT_IO_IN);
+    return 0;
+  });
+  wait_for(KVM_REGISTER_COALESCED_MMIO, 2);
+  const auto exit = run_once();
+  const std::size_t at_exit = delivered().size();
+  ASSERT_TRUE(exit);
+  const auto* in = std::get_if<PortExit>(*exit);
+  ASSERT_NE(in, nullptr);
+  EXPECT_EQ(in->port, 0x3FD);
+  EXPECT_EQ(at_exit, expected.size());
+  EXPECT_EQ(delivered(), expected);
+  EXPECT_NE(partition_->inspect().find(R"("posted_writes":100)"), std::string::npos) << partition_->inspect();
+}
+
+TEST_F(PostedWritesTest, the_ring_goes_round) {
+  int next = 0;
+  start_hot([&next](kvm_run& area) {
+    for (int i = 0; i < 150; ++i) gather(area, kPosted, next++ % 256);
+    return EINTR;
+  });
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(run_once());
+  const auto all = delivered();
+  ASSERT_EQ(all.size(), 1500U);
+  for (int i = 0; i < 1500; ++i) ASSERT_EQ(all[static_cast<std::size_t>(i)], (std::pair<int, int>(kPosted, i % 256)));
+}
+
+TEST_F(PostedWritesTest, the_last_of_a_burst_does_not_wait_for_an_exit) {
+  start_hot([](kvm_run& area) {
+    exit_at(area, 0x3FD, KVM_EXIT_IO_IN);
+    return 0;
+  });
+  ASSERT_TRUE(run_once());
+  wait_for(KVM_REGISTER_COALESCED_MMIO, 2);
+  gather(*kernel_.area, kPosted, 'x');
+  while (delivered().empty()) std::this_thread::sleep_for(1ms);
+  EXPECT_EQ(delivered().front(), (std::pair<int, int>(kPosted, 'x')));
+}
+
+TEST_F(PostedWritesTest, a_guest_that_has_become_quiet_is_no_longer_watched_and_can_become_hot_again) {
+  start_hot([](kvm_run& area) {
+    exit_at(area, kPosted, KVM_EXIT_IO_OUT);
+    return 0;
+  });
+  wait_for(KVM_UNREGISTER_COALESCED_MMIO, 2);
+  const int before = kernel_.count(KVM_REGISTER_COALESCED_MMIO);
+  while (kernel_.count(KVM_REGISTER_COALESCED_MMIO) < before + 2) ASSERT_TRUE(run_once());
+}
+
+TEST_F(PostedWritesTest, what_is_gathered_when_a_processor_is_stopped_has_been_delivered) {
+  start_hot([](kvm_run& area) {
+    gather(area, kPosted, 1);
+    return EINTR;
+  });
+  const auto exit = run_once();
+  ASSERT_TRUE(exit);
+  EXPECT_TRUE(std::holds_alternative<InterruptedExit>(**exit));
+  EXPECT_EQ(delivered().size(), 1U);
+}
+
+TEST_F(PostedWritesTest, a_kernel_that_cannot_or_will_not_leaves_it_at_exits) {
+  const auto is_still_exiting = [this] {
+    start_hot([](kvm_run& area) {
+      exit_at(area, kPosted, KVM_EXIT_IO_OUT);
+      return 0;
+    });
+    const auto exit = run_once();
+    return exit && std::holds_alternative<PortExit>(**exit) && delivered().empty();
+  };
+  kernel_.missing_capability = KVM_CAP_COALESCED_PIO;
+  EXPECT_TRUE(is_still_exiting());
+  EXPECT_EQ(kernel_.count(KVM_REGISTER_COALESCED_MMIO), 0);
+  partition_.reset();
+  kernel_.area = nullptr;
+  kernel_.missing_capability = -1;
+  kernel_.errors[KVM_REGISTER_COALESCED_MMIO] = {ENOMEM};
+  std::atomic<bool> is_said = false;
+  log_ = Log([&is_said](LogLevel, std::string_view, std::string_view text) { is_said = text.find("0x3f8") != std::string_view::npos; });
+  EXPECT_TRUE(is_still_exiting());
+  while (!is_said) std::this_thread::sleep_for(1ms);
+  partition_.reset();
 }
 
 }  // namespace

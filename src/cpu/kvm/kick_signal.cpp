@@ -13,4 +13,11 @@ Result<void> install_kick_signal() {
   return {};
 }
 
+void unblock_kick_signal() {
+  sigset_t kick;
+  ::sigemptyset(&kick);
+  ::sigaddset(&kick, kick_signal());
+  ::pthread_sigmask(SIG_UNBLOCK, &kick, nullptr);
+}
+
 }  // namespace bygone::cpu::kvm

@@ -9,5 +9,7 @@ namespace bygone::cpu::kvm {
 [[nodiscard]] int kick_signal();
 /// Gives the signal its empty handler, for the process; harmless when done again.
 [[nodiscard]] Result<void> install_kick_signal();
+/// Lets the signal reach the calling thread, whatever ran on it before.
+void unblock_kick_signal();
 
 }  // namespace bygone::cpu::kvm

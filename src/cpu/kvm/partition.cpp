@@ -63,7 +63,7 @@ Result<std::unique_ptr<KvmPartition>> KvmPartition::create(const Device& device,
                 options.vcpu_count);
   }
   BYGONE_ASSIGN(const int vm, kernel_call(device.fd(), KVM_CREATE_VM, "KVM_CREATE_VM"));
-  std::unique_ptr<KvmPartition> partition(new KvmPartition(UniqueFd(vm), std::move(options)));
+  std::unique_ptr<KvmPartition> partition(new KvmPartition(UniqueFd(vm), device, std::move(options)));
   if (has_hypervisor_interface(partition->options_.cpuid)) {
     const FacilitySet active = (partition->options_.facilities & kernel_facilities(device)).consistent();
     if (!active.empty()) partition->facilities_ = std::make_unique<KvmFacilities>(*partition, active);
@@ -75,14 +75,16 @@ Result<std::unique_ptr<KvmPartition>> KvmPartition::create(const Device& device,
     BYGONE_ASSIGN(auto vcpu, KvmVcpu::create(device, *partition, VpIndex{i}));
     partition->vcpus_.push_back(std::move(vcpu));
   }
+  partition->posted_writes_.start(partition->vcpus_[0]->area());
   BYGONE_CHECK(partition->set_up_msr_filter());
   BYGONE_ASSIGN(const int khz, kernel_call(partition->vcpus_[0]->fd(), KVM_GET_TSC_KHZ, "KVM_GET_TSC_KHZ"));
   partition->tsc_frequency_ = static_cast<std::uint64_t>(khz) * 1000;
   return partition;
 }
 
-KvmPartition::KvmPartition(UniqueFd vm, PartitionOptions options)
-    : vm_(std::move(vm)), options_(std::move(options)), routes_(vm_.get(), options_.vcpu_count) {}
+KvmPartition::KvmPartition(UniqueFd vm, const Device& device, PartitionOptions options)
+    : vm_(std::move(vm)), options_(std::move(options)), routes_(vm_.get(), options_.vcpu_count),
+      posted_writes_(vm_.get(), device, options_.posted, options_.log) {}
 
 KvmPartition::~KvmPartition() = default;
 
@@ -206,8 +208,8 @@ std::string KvmPartition::inspect() const {
     }
     processors += fmt::format(R"({}{{"exits":{{{}}}}})", processors.empty() ? "" : ",", exits);
   }
-  return fmt::format(R"({{"engine":"kvm","tsc_hz":{},"facilities":"{}","processors":[{}]}})", tsc_frequency_, active_facilities().text(),
-                     processors);
+  return fmt::format(R"({{"engine":"kvm","tsc_hz":{},"facilities":"{}","posted_writes":{},"processors":[{}]}})", tsc_frequency_,
+                     active_facilities().text(), posted_writes_.count(), processors);
 }
 
 }  // namespace bygone::cpu::kvm

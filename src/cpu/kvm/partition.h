@@ -8,6 +8,7 @@
 #include "cpu/kvm/device.h"
 #include "cpu/kvm/facilities.h"
 #include "cpu/kvm/interrupt_routes.h"
+#include "cpu/kvm/posted_writes.h"
 #include "cpu/partition.h"
 #include "cpu/time_stamps.h"
 
@@ -41,13 +42,14 @@ class KvmPartition final : public Partition {
   [[nodiscard]] FacilitySet active_facilities() const { return facilities_ ? facilities_->active() : FacilitySet(); }
   [[nodiscard]] KvmVcpu& kvm_vcpu(VpIndex index) { return *vcpus_.at(index.value); }
   [[nodiscard]] InterruptRoutes& routes() { return routes_; }
+  [[nodiscard]] PostedWrites& posted_writes() { return posted_writes_; }
   /// What a processor that is restored with this TSC adds to the host's. Processors are restored one after the other.
   [[nodiscard]] std::uint64_t tsc_offset_for(VpIndex vp, std::uint64_t value, std::uint64_t now) {
     return time_stamps_.offset_for(vp, value, now);
   }
 
  private:
-  KvmPartition(UniqueFd vm, PartitionOptions options);
+  KvmPartition(UniqueFd vm, const Device& device, PartitionOptions options);
   [[nodiscard]] Result<void> set_up_interrupts();
   [[nodiscard]] Result<void> set_up_msr_filter();
   [[nodiscard]] Result<void> set_real_mode_pages();
@@ -60,6 +62,7 @@ class KvmPartition final : public Partition {
   InterruptRoutes routes_;
   TimeStampOffsets time_stamps_;
   std::vector<std::unique_ptr<KvmVcpu>> vcpus_;
+  PostedWrites posted_writes_;  ///< in the processors' memory
   std::unique_ptr<KvmFacilities> facilities_;
 };
 

@@ -97,7 +97,11 @@ Result<void> KvmVcpu::set_cpuid() {
 // still be on its way: it would interrupt a system call of a device's.
 int KvmVcpu::enter() {
   thread_local const pid_t self = ::gettid();
-  thread_.store(self, std::memory_order_relaxed);
+  if (thread_.load(std::memory_order_relaxed) != self) {
+    // Whoever used the thread before may have blocked every signal, and then nothing would end a guest that never exits.
+    unblock_kick_signal();
+    thread_.store(self, std::memory_order_relaxed);
+  }
   for (;;) {
     is_inside_.store(true);
     const std::uint32_t holders = holders_.load();
@@ -138,6 +142,7 @@ Result<Exit*> KvmVcpu::run() {
   if (has_more) return &exit_;
   for (;;) {
     const int error_number = enter();
+    partition_.posted_writes().drain();
     run_->kvm_dirty_regs = 0;
     if (error_number == 0) {
       BYGONE_ASSIGN(const bool is_ours, decode_exit());
@@ -214,6 +219,7 @@ bool KvmVcpu::decode_port() {
                    .is_write = run_->io.direction == KVM_EXIT_IO_OUT,
                    .count = run_->io.count,
                    .data = {data, bytes}};
+  if (run_->io.direction == KVM_EXIT_IO_OUT && bytes == 1) partition_.posted_writes().note_exit(run_->io.port);
   return true;
 }
 
@@ -357,6 +363,7 @@ Result<void> KvmVcpu::complete_pending() {
   auto immediate = std::atomic_ref<std::uint8_t>(run_->immediate_exit);
   immediate.store(1);
   const int error_number = enter();
+  partition_.posted_writes().drain();
   run_->kvm_dirty_regs = 0;
   // A kick stays a kick, also one that comes right now: it says so before it sets the flag.
   immediate.store(0);

@@ -45,6 +45,7 @@ class KvmVcpu final : public Vcpu {
   [[nodiscard]] Result<std::optional<memory::Gpa>> translate(std::uint64_t linear) override;
 
   [[nodiscard]] int fd() const { return fd_.get(); }
+  [[nodiscard]] kvm_run* area() { return run_; }
   /// Between hold() and release() no guest code runs on this processor, nor any of the kernel's work for it. hold() returns when
   /// that is so. Several may hold at once. Threading: any thread.
   void hold();

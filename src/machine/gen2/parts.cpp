@@ -1,6 +1,7 @@
 #include "machine/gen2/parts.h"
 
 #include <algorithm>
+#include <array>
 
 #include "chipset/local_apic/local_apic.h"
 #include "firmware/linux/loader.h"
@@ -11,6 +12,14 @@
 namespace bygone::machine::gen2 {
 
 namespace platform = spec::gen2;
+
+namespace {
+
+// Where guests write byte after byte. A serial port's data register: what becomes of the byte is seen in its other registers alone,
+// or by an interrupt, and to read those is an exit. Diagnostics and the I/O delay: nobody looks.
+constexpr std::array kPostedPorts = {platform::kCom1Ports.first, platform::kCom2Ports.first, std::uint16_t{0x80}, std::uint16_t{0xED}};
+
+}  // namespace
 
 Result<std::unique_ptr<Machine::Parts>> Machine::Parts::create(MachineOptions given) {
   if (given.processors == 0 || given.processors > kMaximumProcessors) {
@@ -96,6 +105,8 @@ Result<void> Machine::Parts::create_processors() {
     return apics;
   };
   partition_options.facilities = facilities();
+  partition_options.posted.ports.assign(kPostedPorts.begin(), kPostedPorts.end());
+  partition_options.posted.deliver = [this](cpu::PortExit& write) { ports.handle(write); };
   partition_options.code_cache_bytes = options.code_cache_bytes;
   partition_options.log = log.part("cpu");
   BYGONE_ASSIGN(partition, options.engine->create_partition(std::move(partition_options)));

@@ -1,5 +1,6 @@
 #include "guest/runner/guest_machine.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
@@ -84,7 +85,7 @@ class GuestMachine {
       for (std::uint32_t i = 0; i < header_.processors; ++i) partition_->vcpu(cpu::VpIndex{i}).kick();
     }
     timers_.pause();
-    GuestOutcome outcome{.has_passed = reason_.empty(), .text = devices_.text(), .reason = reason_, .moves = moves_};
+    GuestOutcome outcome{.has_passed = reason_.empty(), .text = devices_.text(), .reason = reason_, .moves = moves_, .slowest_stop = slowest_stop_};
     if (!outcome.has_passed) outcome.reason += describe_processors();
     return outcome;
   }
@@ -166,6 +167,7 @@ class GuestMachine {
   Result<void> move(std::unique_lock<std::mutex>& lock) {
     constexpr std::chrono::seconds kParkingLimit(20);
     wants_pause_ = true;
+    const auto asked = std::chrono::steady_clock::now();
     for (std::uint32_t i = 0; i < header_.processors; ++i) partition_->vcpu({i}).kick();
     const bool has_parked = done_.wait_for(lock, kParkingLimit, [this] { return is_done_ || parked_.size() == header_.processors; });
     if (!has_parked) {
@@ -175,6 +177,7 @@ class GuestMachine {
       }
       return fail(ErrorCode::kInternal, "processors{} did not stop within {} s", missing, kParkingLimit.count());
     }
+    slowest_stop_ = std::max(slowest_stop_, std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - asked));
     auto outcome = is_done_ ? Result<void>() : move_parked();
     wants_pause_ = false;
     done_.notify_all();
@@ -311,6 +314,7 @@ class GuestMachine {
   bool is_elsewhere_ = false;  // on the other engine
   std::set<std::uint32_t> parked_;
   std::uint32_t moves_ = 0;
+  std::chrono::milliseconds slowest_stop_{0};
   std::string reason_;  // empty: passed
 };
 

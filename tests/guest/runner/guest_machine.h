@@ -16,6 +16,7 @@ struct GuestOutcome {
   std::string text;    ///< what the guest printed
   std::string reason;  ///< why it did not pass
   std::uint32_t moves = 0;  ///< how often it changed engines
+  std::chrono::milliseconds slowest_stop{0};  ///< of all its processors, for a move
 };
 
 struct RunOptions {

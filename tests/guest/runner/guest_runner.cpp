@@ -1,6 +1,7 @@
 // guest_runner: runs test guests on a named engine and says which passed. tests/guest/README.md.
-//   guest_runner --engine kvm|software [--facilities all|none|NAMES] [--move] [--limit SECONDS] [--verbose] [--emulated-processor] IMAGE…
-// --move: each guest is moved to the other engine and back while it runs.
+//   guest_runner --engine kvm|software [--facilities all|none|NAMES] [--move] [--other kvm|software] [--limit SECONDS] [--verbose]
+//                [--emulated-processor] IMAGE…
+// --move: each guest is moved to the other engine and back while it runs; --other: to a partition of this one.
 // Exit status: 0 all passed, 1 some failed, 2 could not run.
 #include <fmt/format.h>
 
@@ -23,6 +24,7 @@ using namespace bygone;
 
 struct Arguments {
   std::string engine;
+  std::string other;
   std::chrono::seconds limit{60};
   bool is_verbose = false;
   bool moves = false;
@@ -38,6 +40,8 @@ Result<Arguments> parse(int count, char** values) {
     const bool has_next = i + 1 < count;
     if (word == "--engine" && has_next) {
       arguments.engine = values[++i];
+    } else if (word == "--other" && has_next) {
+      arguments.other = values[++i];
     } else if (word == "--limit" && has_next) {
       const std::string_view number = values[++i];
       int seconds = 0;
@@ -102,7 +106,10 @@ bool run_image(cpu::Engine& engine, cpu::Engine* other, const std::filesystem::p
     return false;
   }
   if (arguments.is_verbose || !outcome->has_passed) fmt::print("{}", outcome->text);
-  const std::string moves = other != nullptr ? fmt::format(" and {}, moved {} times", other->name(), outcome->moves) : "";
+  std::string moves;
+  if (other != nullptr) {
+    moves = fmt::format(" and {}, moved {} times, stopped within {} ms", other->name(), outcome->moves, outcome->slowest_stop.count());
+  }
   fmt::print("{} on {}{}: {}\n", name, engine.name(), moves, outcome->has_passed ? "passed" : "FAILED: " + outcome->reason);
   return outcome->has_passed;
 }
@@ -122,7 +129,13 @@ int main(int argc, char** argv) {
   }
   std::unique_ptr<cpu::Engine> other;
   if (arguments->moves) {
-    other = arguments->engine == "kvm" ? cpu::translator::create_engine() : cpu::kvm::create_engine();
+    const std::string_view otherwise = arguments->engine == "kvm" ? "software" : "kvm";
+    auto made = make_engine(arguments->other.empty() ? otherwise : arguments->other);
+    if (!made) {
+      fmt::print(stderr, "{}\n", made.error().text());
+      return 2;
+    }
+    other = std::move(*made);
   }
   bool all_passed = true;
   for (const auto& path : arguments->images) {
