@@ -17,10 +17,10 @@ class Vcpu {
   /// Completes the last exit with the machine's answer and runs guest code until the next one. An engine that waits for
   /// interrupts itself never returns HaltExit. Errors: kIo, kInternal: the engine broke; the processor cannot go on.
   [[nodiscard]] virtual Result<Exit*> run() = 0;
-  /// Makes run() return InterruptedExit soon; at once if it is called next. Also out of a halt.
+  /// Makes run() return InterruptedExit soon, between two instructions; at once if it is called next. Also out of a halt.
   virtual void kick() = 0;
 
-  /// Completes a pending exit first, without running guest code.
+  /// Completes a pending exit first, without running guest code. Errors: kBusy (half way in an instruction; run() goes on with it).
   [[nodiscard]] virtual Result<VcpuState> save_state() = 0;
   [[nodiscard]] virtual Result<void> restore_state(const VcpuState& state) = 0;
   /// The cheap subset, for debuggers, loaders and exits. `set_` of general registers keeps everything else.

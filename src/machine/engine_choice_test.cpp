@@ -1,6 +1,7 @@
 #include "machine/engine_choice.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #include <utility>
@@ -47,6 +48,24 @@ const ProbeCache kNoCache({}, {});
 TEST(EngineChoiceTest, auto_takes_the_first_that_is_usable) {
   EXPECT_EQ((*choose_engine(engines(kUsable, kUsable), "auto", kNoCache, Log()))->name(), "kvm");
   EXPECT_EQ((*choose_engine(engines(kEmulated, kUsable), "auto", kNoCache, Log()))->name(), "software");
+}
+
+// A program that cannot be interrupted because it has looked for a processor is of no use on a terminal.
+TEST(EngineChoiceTest, measuring_the_real_engines_leaves_the_callers_signals_alone) {
+  const auto blocked = [] {
+    sigset_t now;
+    ::pthread_sigmask(SIG_BLOCK, nullptr, &now);
+    std::vector<int> signals;
+    for (int signal = 1; signal < SIGRTMAX; ++signal) {
+      if (::sigismember(&now, signal) == 1) signals.push_back(signal);
+    }
+    return signals;
+  };
+  const std::vector<int> before = blocked();
+  for (const auto& engine : create_engines()) {
+    static_cast<void>(engine->probe());
+    EXPECT_EQ(blocked(), before) << engine->name();
+  }
 }
 
 TEST(EngineChoiceTest, a_named_engine_is_taken_or_refused_with_its_reason) {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <random>
 #include <thread>
@@ -319,6 +320,78 @@ TEST_F(KvmEngineTest, linear_addresses_are_translated) {
   const auto unmapped = vcpu().translate(0x0000700000000000);
   ASSERT_TRUE(unmapped);
   EXPECT_FALSE(unmapped->has_value());
+}
+
+TEST_F(KvmEngineTest, a_processor_that_is_half_way_through_an_instruction_is_not_saved_and_loses_nothing) {
+  GeneralRegisters registers;
+  registers[Gpr::kRbx] = 0xC0000000;
+  start({0x83, 0x03, 0x05, 0xE6, 0x80}, registers);  // add dword [rbx], 5; out 0x80, al
+  auto* read = run_to<MmioExit>();
+  ASSERT_NE(read, nullptr);
+  read->data = 37;
+  for (int i = 0; i < 3; ++i) {
+    const auto saved = vcpu().save_state();
+    ASSERT_FALSE(saved);
+    EXPECT_EQ(saved.error().code, ErrorCode::kBusy);
+  }
+  const auto* write = run_to<MmioExit>();
+  ASSERT_NE(write, nullptr) << "what came while it was to be saved";
+  EXPECT_TRUE(write->is_write);
+  EXPECT_EQ(write->data, 42U);
+  ASSERT_NE(run_to<PortExit>(), nullptr) << "once";
+  const auto saved = vcpu().save_state();
+  ASSERT_TRUE(saved) << saved.error().text();
+  EXPECT_EQ(saved->general.rip, kCode + 5);
+}
+
+// Five bytes to one page and three to the next, of which KVM makes pieces.
+TEST_F(KvmEngineTest, a_split_access_is_not_saved_before_all_its_pieces_were_answered) {
+  GeneralRegisters registers;
+  registers[Gpr::kRbx] = 0xC0000FFB;
+  registers[Gpr::kRax] = 0x8877665544332211;
+  start({0x48, 0x89, 0x03, 0xE6, 0x80}, registers);  // mov [rbx], rax; out
+  std::map<std::uint64_t, std::uint8_t> bytes;
+  for (;;) {
+    auto exit = vcpu().run();
+    ASSERT_TRUE(exit);
+    if (std::holds_alternative<PortExit>(**exit)) break;
+    const auto* piece = std::get_if<MmioExit>(*exit);
+    ASSERT_NE(piece, nullptr) << (*exit)->index();
+    for (unsigned i = 0; i < piece->size; ++i) bytes[piece->address.value + i] = static_cast<std::uint8_t>(piece->data >> 8 * i);
+    static_cast<void>(vcpu().save_state());  // kBusy, or done
+  }
+  ASSERT_EQ(bytes.size(), 8U);
+  for (unsigned i = 0; i < 8; ++i) EXPECT_EQ(bytes[0xC0000FFB + i], 0x11 * (i + 1));
+}
+
+TEST_F(KvmEngineTest, a_kick_comes_out_between_instructions) {
+  GeneralRegisters registers;
+  registers[Gpr::kRbx] = 0xC0000000;
+  start({0x83, 0x03, 0x05, 0xE6, 0x80}, registers);
+  ASSERT_NE(run_to<MmioExit>(), nullptr);
+  vcpu().kick();
+  ASSERT_NE(run_to<MmioExit>(), nullptr) << "the other half first";
+  ASSERT_NE(run_to<InterruptedExit>(), nullptr);
+  const auto saved = vcpu().save_state();
+  ASSERT_TRUE(saved) << saved.error().text();
+  EXPECT_EQ(saved->general.rip, kCode + 3);
+}
+
+TEST_F(KvmEngineTest, a_restored_processor_has_forgotten_the_exit_of_its_former_life) {
+  GeneralRegisters registers;
+  registers[Gpr::kRbx] = 0xC0000000;
+  registers[Gpr::kRdi] = 0xC0001000;
+  registers[Gpr::kRsi] = 0xC0002000;
+  registers[Gpr::kRcx] = 5000;
+  start({0xF3, 0xA4}, registers);  // rep movsb from nowhere to nowhere
+  ASSERT_NE(run_to<MmioExit>(), nullptr);
+  ASSERT_FALSE(vcpu().save_state());
+  ASSERT_TRUE(vcpu().reset());
+  start({0x83, 0x03, 0x05, 0xE6, 0x80}, registers);
+  const auto* read = run_to<MmioExit>();
+  ASSERT_NE(read, nullptr);
+  EXPECT_FALSE(read->is_write);
+  EXPECT_EQ(read->address.value, 0xC0000000U);
 }
 
 TEST_F(KvmEngineTest, the_guests_tsc_is_known_outside) {

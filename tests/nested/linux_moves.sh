@@ -78,6 +78,8 @@ for next in 1 2 3 last; do
   start || failed "starting on $engine"
   while is_running && [ $(last_tick) -lt $((began + 5)) ]; do sleep 0.3; done
   is_running || failed "it ended before it was moved"
+  # What left the guest and what the kernel gathered, for who reads along.
+  [ $kind != machine ] || ./bygone inspect moving cpu --json | grep -E '"(port|posted_writes|hypercall|msr|mmio)"' || true
   [ $next != last ] || break
   save || failed "saving on $engine"
   moves=$((moves + 1))

@@ -138,6 +138,7 @@ void KvmVcpu::release() {
 }
 
 Result<Exit*> KvmVcpu::run() {
+  if (std::exchange(is_exit_unseen_, false)) return &exit_;
   BYGONE_ASSIGN(const bool has_more, apply_answer());
   if (has_more) return &exit_;
   for (;;) {
@@ -356,22 +357,37 @@ Result<void> KvmVcpu::fault_hypercall() {
 }
 
 Result<void> KvmVcpu::complete_pending() {
-  while (owed_ != Owed::kNothing) {
-    BYGONE_ASSIGN(const bool has_more, apply_answer());
-    if (has_more) continue;  // nobody is there to answer the rest of a split access; its bytes stay as they are
+  for (;;) {
+    if (!is_exit_unseen_) {
+      BYGONE_ASSIGN(is_exit_unseen_, apply_answer());
+    }
+    if (is_exit_unseen_) {
+      return fail(ErrorCode::kBusy, "processor {} is in an instruction that needs another answer of the machine", index_.value);
+    }
+    auto immediate = std::atomic_ref<std::uint8_t>(run_->immediate_exit);
+    immediate.store(1);
+    const int error_number = enter();
+    partition_.posted_writes().drain();
+    run_->kvm_dirty_regs = 0;
+    // A kick stays a kick, also one that comes right now: it says so before it sets the flag.
+    immediate.store(0);
+    if (is_kicked_.load()) immediate.store(1);
+    if (error_number == EINTR) return {};
+    if (error_number != 0) {
+      return fail_errno(error_number, fmt::format("completing an exit of processor {}", index_.value));
+    }
+    BYGONE_ASSIGN(is_exit_unseen_, decode_exit());
   }
-  auto immediate = std::atomic_ref<std::uint8_t>(run_->immediate_exit);
-  immediate.store(1);
-  const int error_number = enter();
-  partition_.posted_writes().drain();
-  run_->kvm_dirty_regs = 0;
-  // A kick stays a kick, also one that comes right now: it says so before it sets the flag.
-  immediate.store(0);
-  if (is_kicked_.load()) immediate.store(1);
-  if (error_number != EINTR && error_number != 0) {
-    return fail_errno(error_number, fmt::format("completing an exit of processor {}", index_.value));
+}
+
+Result<void> KvmVcpu::abandon_pending() {
+  constexpr int kMost = 1 << 14;  // KVM goes on with a string instruction for 1024 elements, each of some exits
+  for (int i = 0; i < kMost; ++i) {
+    const auto completed = complete_pending();
+    if (completed || completed.error().code != ErrorCode::kBusy) return completed;
+    is_exit_unseen_ = false;
   }
-  return {};
+  return fail(ErrorCode::kInternal, "processor {} comes to no end of an instruction", index_.value);
 }
 
 void KvmVcpu::make_unrecoverable(std::string_view what) {

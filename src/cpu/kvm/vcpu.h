@@ -77,8 +77,10 @@ class KvmVcpu final : public Vcpu {
   [[nodiscard]] Result<bool> apply_answer();
   [[nodiscard]] Result<void> finish_hypercall();
   [[nodiscard]] Result<void> fault_hypercall();
-  /// Lets KVM complete the instruction of a pending exit without running guest code.
+  /// Lets KVM complete the instruction of a pending exit without running guest code. Errors: kBusy: it asks for another exit.
   [[nodiscard]] Result<void> complete_pending();
+  /// The same for a state that is given up: what else the instruction asks for is answered by nobody.
+  [[nodiscard]] Result<void> abandon_pending();
   [[nodiscard]] int enter();
   void refresh_tsc_offset();
   /// Sets the TSC itself, not what KVM would make of it: it takes a TSC that is a second or less off for an attempt to make
@@ -114,6 +116,7 @@ class KvmVcpu final : public Vcpu {
 
   Exit exit_;
   Owed owed_ = Owed::kNothing;
+  bool is_exit_unseen_ = false;  ///< exit_ came while the last one was completed, and the machine has not been told
   std::uint8_t mmio_done_ = 0;  ///< bytes of the access in kvm_run that the machine has answered
   std::atomic<std::uint64_t> tsc_offset_ = 0;
   std::array<std::atomic<std::uint64_t>, std::variant_size_v<Exit>> exits_ = {};  ///< written by the vCPU's thread alone

@@ -353,7 +353,7 @@ Result<VcpuState> KvmVcpu::read_state() {
 }
 
 Result<void> KvmVcpu::restore_state(const VcpuState& state) {
-  if (owed_ != Owed::kNothing) BYGONE_CHECK(complete_pending());
+  if (owed_ != Owed::kNothing || is_exit_unseen_) BYGONE_CHECK(abandon_pending());
   // INIT first: a processor that is running has latched events and a mode that would forbid some of the values.
   BYGONE_CHECK(set_system_registers(state.system));
   BYGONE_CHECK(set_general_registers(state.general));
@@ -380,7 +380,7 @@ Result<void> KvmVcpu::restore_state(const VcpuState& state) {
 Result<void> KvmVcpu::reset() { return restore_state(reset_state(index_, partition_.options().cpuid)); }
 
 Result<void> KvmVcpu::inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code) {
-  if (owed_ != Owed::kNothing) BYGONE_CHECK(complete_pending());
+  if (owed_ != Owed::kNothing || is_exit_unseen_) BYGONE_CHECK(abandon_pending());
   kvm_vcpu_events events;
   BYGONE_CHECK(kernel_call(fd(), KVM_GET_VCPU_EVENTS, "KVM_GET_VCPU_EVENTS", &events));
   events.exception.injected = 1;

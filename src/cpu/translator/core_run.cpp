@@ -141,7 +141,7 @@ bool Core::serve_attention() {
     if (!eoi_vectors_.empty()) {
       exit_ = IoApicEoiExit{eoi_vectors_.back()};
       eoi_vectors_.pop_back();
-      if (!eoi_vectors_.empty()) block_->attention.fetch_or(kAttentionKick);
+      block_->attention.fetch_or(kAttentionKick);  // a kick may have come as well: it must not get lost
     } else {
       exit_ = InterruptedExit{};
     }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -161,12 +162,13 @@ Result<Exit*> SoftwareVcpu::run() {
   thread_.store(std::this_thread::get_id());
   if (injected_) {
     core_.abandon_exit();
+    is_exit_unseen_ = false;
     core_.block().fault = *injected_;
     injected_.reset();
     core_.deliver_fault();
   }
   const std::uint64_t start = __rdtsc();
-  core_.run_until_exit();
+  if (!std::exchange(is_exit_unseen_, false)) core_.run_until_exit();
   cycles_ += __rdtsc() - start;
   ++exits_[core_.exit().index()];
   if (auto* broken = std::get_if<UnrecoverableExit>(&core_.exit())) {
@@ -176,7 +178,8 @@ Result<Exit*> SoftwareVcpu::run() {
 }
 
 Result<void> SoftwareVcpu::finish_exit() {
-  if (!core_.finish_exit()) {
+  if (is_exit_unseen_ || !core_.finish_exit()) {
+    is_exit_unseen_ = true;
     return fail(ErrorCode::kBusy, "processor {} is in an instruction that needs another answer of the machine", index().value);
   }
   return {};
@@ -292,6 +295,7 @@ Result<VcpuState> SoftwareVcpu::read_state() {
 Result<void> SoftwareVcpu::restore_state(const VcpuState& state) {
   VcpuBlock& block = core_.block();
   core_.abandon_exit();
+  is_exit_unseen_ = false;
   BYGONE_CHECK(set_system_registers(state.system));
   BYGONE_CHECK(set_general_registers(state.general));
   block.debug = state.debug;
@@ -404,6 +408,7 @@ Result<void> SoftwareVcpu::set_system_registers(const SystemRegisters& registers
 
 Result<void> SoftwareVcpu::reset() {
   injected_.reset();
+  is_exit_unseen_ = false;
   core_.reset(false);
   return {};
 }

@@ -54,6 +54,7 @@ class SoftwareVcpu final : public Vcpu {
   TimeStampOffsets* time_stamps_;
   std::atomic<std::thread::id> thread_;
   std::optional<FaultInfo> injected_;
+  bool is_exit_unseen_ = false;  ///< the core's exit came while its last one was completed, and the machine has not been told
   ExitCounts exits_ = {};
   std::uint64_t cycles_ = 0;
 };

@@ -81,14 +81,17 @@ void Runner::serve(cpu::VpIndex vp) {
       ++inside_;
       seen = generation_;
     }
-    bool goes_on = true;
-    while (goes_on && should_run_.load(std::memory_order_acquire)) {
+    // Whoever takes should_run_ back kicks afterwards. To stop before the kick has come out would be to stop anywhere in an
+    // instruction that leaves the guest more than once, where no state can be saved.
+    for (;;) {
       auto exit = vcpu.run();
       if (!exit) {
         on_failure_(vp, exit.error());
         break;
       }
-      goes_on = on_exit_(vp, **exit);
+      const bool is_between_instructions = std::holds_alternative<cpu::InterruptedExit>(**exit);
+      if (!on_exit_(vp, **exit)) break;
+      if (is_between_instructions && !should_run_.load(std::memory_order_acquire)) break;
     }
     const std::lock_guard lock(mutex_);
     --inside_;
