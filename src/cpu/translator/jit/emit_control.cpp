@@ -43,9 +43,9 @@ void Emitter::emit_indirect_exit() {
   const std::uint32_t table = cache_.jump_table_address(trace_.mode);
   code_.movzx(r11d, r10w);
   code_.add(r11d, r11d);
-  code_.cmp(r10, ptr[r11 * 8 + static_cast<int>(table)]);
+  code_.cmp(r10, ptr[r11 * 8 + std::size_t{table}]);
   const std::uint32_t miss = code_.jump_later_if(5);
-  code_.jmp(ptr[r11 * 8 + static_cast<int>(table + 8)]);
+  code_.jmp(ptr[r11 * 8 + std::size_t{table + 8}]);
   Assembler::patch(code_.memory(), miss, cache_.thunks().find);
 }
 

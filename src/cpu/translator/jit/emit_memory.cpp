@@ -82,7 +82,7 @@ std::uint32_t Emitter::emit_tlb_probe(std::uint32_t tag, unsigned size) {
     code_.shr(r11, kTlbIndexShift);
   }
   code_.and_(r11d, static_cast<std::uint32_t>(kTlbIndexMask));
-  code_.sub(r10, ptr[r11 + static_cast<int>(tag)]);
+  code_.sub(r10, ptr[r11 + std::size_t{tag}]);
   code_.cmp(r10, 4096 - size);
   return code_.jump_later_if(7);
 }
@@ -94,7 +94,7 @@ void Emitter::emit_look_up(unsigned size, bool write, bool masked, std::uint32_t
   Cold cold{.kind = Cold::Kind::kMiss};
   if (slot == kNoSlot) {
     cold.from = emit_tlb_probe(tag, size);
-    code_.mov(r11, ptr[r11 + static_cast<int>(table + offsetof(TlbEntry, host))]);
+    code_.mov(r11, ptr[r11 + (std::size_t{table} + offsetof(TlbEntry, host))]);
   } else {
     cold.kind = Cold::Kind::kSlotMiss;
     cold.slot = cache_.page_slot_address(context, write, slot);
@@ -117,11 +117,11 @@ void Emitter::emit_look_up(unsigned size, bool write, bool masked, std::uint32_t
 /// The page is another one than last time: asks the TLB, and fills the slot from there.
 void Emitter::emit_slot_miss(const Cold& cold) {
   const Site site = cache_.site(cold.site);
-  const auto host = static_cast<int>((site.tag & ~31U) + offsetof(TlbEntry, host));
+  const std::size_t host = (site.tag & ~31U) + offsetof(TlbEntry, host);
   code_.add(r10, ptr[at(cold.slot + offsetof(PageSlot, page))]);
   cold_.push_back({.kind = Cold::Kind::kMiss, .from = emit_tlb_probe(site.tag, site.size), .site = cold.site});
   code_.store(Word::kTemporary, rax);
-  code_.mov(rax, ptr[r11 + static_cast<int>(site.tag)]);
+  code_.mov(rax, ptr[r11 + std::size_t{site.tag}]);
   code_.mov(ptr[at(cold.slot + offsetof(PageSlot, page))], rax);
   code_.mov(rax, ptr[r11 + host]);
   code_.mov(ptr[at(cold.slot + offsetof(PageSlot, host))], rax);

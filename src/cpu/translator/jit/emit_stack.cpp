@@ -22,8 +22,9 @@ void Emitter::look_up_pop(const Xbyak::Reg64& pointer) {
 }
 
 void Emitter::move_stack_pointer(std::int32_t by) {
-  if (trace_.mode.is_64()) code_.lea(rsp, ptr[rsp + by]);
-  else code_.lea(esp, ptr[rsp + by]);
+  const auto displacement = static_cast<std::size_t>(by);  // the assembler's type for it
+  if (trace_.mode.is_64()) code_.lea(rsp, ptr[rsp + displacement]);
+  else code_.lea(esp, ptr[rsp + displacement]);
 }
 
 void Emitter::store_pushed_constant(std::uint64_t value) {
