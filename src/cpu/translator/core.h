@@ -23,6 +23,8 @@
 #include "cpu/exit.h"
 #include "cpu/local_apic.h"
 #include "cpu/time_stamps.h"
+#include "cpu/translator/code_pages.h"
+#include "cpu/translator/decode_cache.h"
 #include "cpu/translator/decoded.h"
 #include "cpu/translator/mmu.h"
 #include "cpu/translator/physical_memory.h"
@@ -395,10 +397,9 @@ class Core {
   std::uint64_t next_rip_ = 0;
   // Where fetch() found its last page.
   const std::uint8_t* fetch_host_ = nullptr;  ///< host page
-  std::uint32_t fetch_width_ = 0;
+  std::uint32_t fetch_reading_ = 0;
   std::uint64_t fetch_ram_page_ = 0;
   const std::atomic<std::uint32_t>* fetch_version_ = nullptr;
-  DecodedPage* fetch_page_ = nullptr;
   Decoded uncached_;
 
   Exit exit_;

@@ -264,15 +264,24 @@ void Core::execute_one() {
   if (slow) [[unlikely]] after_slow_instruction(trap_flag);
 }
 
+namespace {
+
+std::uint32_t decode_reading(std::uint32_t mode) {
+  const std::uint32_t width = mode & kModeCodeWidthMask;
+  return width == kModeCode16 && (mode & kModeReal) != 0 ? DecodeCache::kRealMode : width;
+}
+
+}  // namespace
+
 const Decoded& Core::fetch() {
   const VcpuBlock& block = *block_;
   const std::uint32_t width = block.mode & kModeCodeWidthMask;
   const std::uint64_t linear =
       width == kModeCode64 ? block.rip : (block.segments[1].base + block.rip) & 0xFFFF'FFFF;
   const TlbEntry& entry = block.tlb.contexts[block.cpl == 3 ? kTlbUser : kTlbSupervisor].entries[tlb_index(linear)];
-  if (linear - entry.exec_tag < 4096 && entry.host == fetch_host_ && width == fetch_width_ &&
-      fetch_version_->load(std::memory_order_acquire) == fetch_page_->version) [[likely]] {
-    if (const Decoded* decoded = fetch_page_->find(static_cast<std::uint32_t>(linear & 0xFFF))) [[likely]] return *decoded;
+  if (linear - entry.exec_tag < 4096 && entry.host == fetch_host_ && decode_reading(block.mode) == fetch_reading_) [[likely]] {
+    const std::uint64_t key = DecodeCache::key(fetch_ram_page_, static_cast<std::uint32_t>(linear & 0xFFF), fetch_reading_);
+    if (const Decoded* decoded = decode_cache_.find(key, fetch_version_->load(std::memory_order_acquire))) [[likely]] return *decoded;
   }
   return fetch_slow(linear);
 }
@@ -296,24 +305,19 @@ const Decoded& Core::fetch_slow(std::uint64_t linear) {
   const std::uint32_t available = std::min<std::uint32_t>(15, 4096 - offset);
   const std::uint32_t version = shared_.code_pages->mark(*block_, ram_page, offset, offset + available - 1);
 
-  DecodedPage& page = decode_cache_.page(ram_page, width);
-  if (!page.filled || page.version != version) {
-    page.clear();
-    page.filled = true;
-    page.version = version;
-  }
   fetch_host_ = host_page;
-  fetch_width_ = width;
-  fetch_page_ = &page;
+  fetch_reading_ = decode_reading(block_->mode);
+  fetch_ram_page_ = ram_page;
   fetch_version_ = shared_.code_pages->version_address(ram_page);
-  if (const Decoded* decoded = page.find(offset)) return *decoded;
+  const std::uint64_t key = DecodeCache::key(ram_page, offset, fetch_reading_);
+  if (const Decoded* decoded = decode_cache_.find(key, version)) return *decoded;
 
   std::array<std::uint8_t, 16> bytes = {};
   std::memcpy(bytes.data(), place.host, available);
   const bool real_mode = (block_->mode & kModeReal) != 0;
   Decoded decoded;
   if (decode_instruction(std::span(bytes).first(available), width, real_mode, thunks_, decoded) == DecodeStatus::kDone) {
-    return page.add(offset, decoded);
+    return decode_cache_.add(key, version, decoded);
   }
   // Across the page's end: never cached, since two pages would have to stay as they are.
   std::uint64_t next = linear + available;

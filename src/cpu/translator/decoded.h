@@ -1,16 +1,9 @@
-// A decoded instruction as the interpreter runs it, and the per-page cache of them.
-// Threading: the vCPU's thread.
+// A decoded instruction as the interpreter runs it.
 #pragma once
 
 #include <Zydis/Zydis.h>
 
-#include <array>
 #include <cstdint>
-#include <memory>
-#include <unordered_map>
-#include <vector>
-
-#include "cpu/translator/code_pages.h"
 
 namespace bygone::cpu::translator {
 
@@ -82,49 +75,6 @@ struct Decoded {
   std::uint8_t mask_element = 0;  ///< bytes of an element in memory
   std::uint8_t mask_lanes = 0;    ///< elements of the vector that the opmask's bits stand for
   std::uint8_t is_packed = 0;     ///< compressed or expanded: only as many elements in memory as mask bits are set
-};
-
-/// Decoded instructions of one RAM page in one code width.
-struct DecodedPage {
-  std::uint32_t version = 0;
-  bool filled = false;
-  std::array<std::uint16_t, 4096> index = {};  ///< 0: not decoded, else 1 + position
-  static constexpr std::size_t kPiece = 64;
-  std::vector<std::unique_ptr<std::array<Decoded, kPiece>>> pieces;
-  std::size_t count = 0;
-
-  [[nodiscard]] const Decoded* find(std::uint32_t offset) const {
-    const std::uint32_t at = index[offset];
-    return at == 0 ? nullptr : &(*pieces[(at - 1) / kPiece])[(at - 1) % kPiece];
-  }
-  const Decoded& add(std::uint32_t offset, const Decoded& decoded) {
-    if (count == pieces.size() * kPiece) pieces.push_back(std::make_unique<std::array<Decoded, kPiece>>());
-    Decoded& place = (*pieces[count / kPiece])[count % kPiece];
-    place = decoded;
-    index[offset] = static_cast<std::uint16_t>(++count);
-    return place;
-  }
-  void clear() {
-    index.fill(0);
-    count = 0;
-  }
-};
-
-class DecodeCache {
- public:
-  /// The page's cache for a code width, empty when new.
-  DecodedPage& page(std::uint64_t ram_page, std::uint32_t width) {
-    if (pages_.size() >= kMaximumPages) pages_.clear();
-    std::unique_ptr<DecodedPage>& place = pages_[ram_page * 4 + width];
-    if (!place) place = std::make_unique<DecodedPage>();
-    return *place;
-  }
-  void clear() { pages_.clear(); }
-  [[nodiscard]] std::size_t size() const { return pages_.size(); }
-
- private:
-  static constexpr std::size_t kMaximumPages = 8192;
-  std::unordered_map<std::uint64_t, std::unique_ptr<DecodedPage>> pages_;
 };
 
 }  // namespace bygone::cpu::translator

@@ -43,10 +43,12 @@ void add_times(std::string& text, const json& processor, const json& translator)
 }
 
 void add_translator(std::string& text, const json& translator) {
-  add_line(text, "blocks", fmt::format("{} made, {} evicted, {} of them kept by translating them again", number(translator, "blocks"),
-                                       number(translator, "blocks_evicted"), number(translator, "blocks_kept")));
-  add_line(text, "code cache", fmt::format("{} of {}, emptied in part {} times", size_text(number(translator, "code_bytes")),
-                                           size_text(number(translator, "code_cache_bytes")), number(translator, "cache_evictions")));
+  add_line(text, "blocks", fmt::format("{} made, {} evicted, {} of them kept by translating them again, {} needed after all",
+                                       number(translator, "blocks"), number(translator, "blocks_evicted"), number(translator, "blocks_kept"),
+                                       number(translator, "blocks_returned")));
+  add_line(text, "code cache", fmt::format("{} of {}, {} allowed, emptied in part {} times", size_text(number(translator, "code_bytes")),
+                                           size_text(number(translator, "code_bytes_open")), size_text(number(translator, "code_cache_bytes")),
+                                           number(translator, "cache_evictions")));
   add_line(text, "left for", counts_text(translator.value("left_for", json::object())));
   add_line(text, "look-ups", fmt::format("{} of blocks, {} links made", number(translator, "lookups"), number(translator, "links")));
 }

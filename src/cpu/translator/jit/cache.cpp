@@ -1,5 +1,7 @@
 #include "cpu/translator/jit/cache.h"
 
+#include <sys/mman.h>
+
 #include "cpu/translator/code_pages.h"
 #include "cpu/translator/mmu.h"
 
@@ -8,6 +10,10 @@ namespace {
 
 constexpr std::uint32_t kBlockSpace = 65536;   // code bytes that one block may need
 constexpr std::uint32_t kBlockParts = 1024;    // marks, sites or links that one block may need
+constexpr std::uint32_t kReturnedShare = 4;      // one of so many blocks of a lap that was made again tells of too little room
+
+constexpr std::uint32_t kCrowdedTable = 1024;  // entries in use; fewer lie in few small pages
+constexpr int kCollapse = 25;                  // MADV_COLLAPSE, Linux 6.1
 
 constexpr std::uint32_t kRefusedModes = kModeReal | kModeSlow;
 constexpr std::uint64_t kTimeStampDisable = 1U << 2;  // CR4.TSD
@@ -89,7 +95,23 @@ void Cache::finish_block(const Block& block, std::uint32_t code_end) {
   blocks_[number] = block;
   area.code_end = (code_end + 15) & ~15U;
   ++statistics_.blocks;
+  if (set_evicted(block, false)) ++statistics_.returned_blocks;
   insert(number);
+}
+
+bool Cache::set_evicted(const Block& block, bool is_evicted) {
+  const std::uint64_t hash = (block.address ^ std::uint64_t{block.mode.value} << 48) * 0x9E37'79B9'7F4A'7C15;
+  const std::uint32_t bit = static_cast<std::uint32_t>(hash >> 32) % kEvictedBits;
+  const std::uint64_t mask = std::uint64_t{1} << bit % 64;
+  const bool was_evicted = (evicted_[bit / 64] & mask) != 0;
+  if (was_evicted == is_evicted) return was_evicted;
+  if (is_evicted && ++evicted_count_ > kEvictedBits / 16) {  // with more of them, too many others would share a bit
+    for (std::uint32_t i = 0; i < kEvictedBits / 64; ++i) evicted_[i] = 0;
+    evicted_count_ = 1;
+  }
+  if (!is_evicted) --evicted_count_;
+  evicted_[bit / 64] ^= mask;
+  return was_evicted;
 }
 
 bool Cache::has_room_in(const Area& area) const {
@@ -122,6 +144,18 @@ void Cache::set_jump(const Block& target) {
   if (entry.host == 0) active_jumps_[table][active_jump_count_[table]++] = index;
   entry.address = target.address;
   entry.host = reinterpret_cast<std::uint64_t>(pc(target.entry));
+  if (active_jump_count_[table] == kCrowdedTable) take_large_page(entry);
+}
+
+void Cache::take_large_page(const JumpEntry& entry) {
+  constexpr std::size_t kLargePage = 2U << 20;
+  static_assert(2 * kJumpEntries * sizeof(JumpEntry) == kLargePage);
+  const std::size_t which = static_cast<std::size_t>(reinterpret_cast<const std::uint8_t*>(&entry) - low_->data()) / kLargePage;
+  if (has_large_page_[which]) return;
+  has_large_page_[which] = true;
+  std::uint8_t* const place = low_->data() + which * kLargePage;
+  static_cast<void>(::madvise(place, kLargePage, MADV_HUGEPAGE));
+  static_cast<void>(::madvise(place, kLargePage, kCollapse));  // an older host's kernel does it in time
 }
 
 namespace {
@@ -213,7 +247,7 @@ void Cache::unlink(const Area& area) {
   const auto leads_in = [&](std::uint64_t host) {
     return code_->contains(host) && holds(area, code_->offset_of(host));
   };
-  for (std::uint32_t i = 0; i < area_count_; ++i) {
+  for (std::uint32_t i = 0; i < open_count_; ++i) {
     for (std::uint32_t id = areas_[i].first_link; id < areas_[i].first_link + areas_[i].filled.links; ++id) {
       const Link& link = links_[id];
       if (link.slot != 0) continue;
@@ -245,25 +279,48 @@ void Cache::empty(Area& area) {
   filter(active_slots_, active_slot_count_, [&](std::uint32_t id) { return id - area.first_link >= links_each_; });
   area.filled = {};
   area.code_end = area.code_start;
+  fill_table();
+}
+
+void Cache::fill_table() {
   for (std::size_t i = 0; i <= table_mask_; ++i) table_[i] = 0;
-  for (std::uint32_t i = 1; i <= area_count_; ++i) {  // the oldest first: what was translated again counts
-    const Area& each = areas_[(present_ + i) % area_count_];
+  for (std::uint32_t i = 1; i <= open_count_; ++i) {  // the oldest first: what was translated again counts
+    const Area& each = areas_[(present_ + i) % open_count_];
     for (std::uint32_t block = 0; block < each.filled.blocks; ++block) insert(each.first_block + block);
   }
 }
 
-std::size_t Cache::make_room(VcpuBlock& vcpu, Block* kept, std::size_t capacity) {
-  const auto behind = [this](std::uint32_t area) { return area + 1 == area_count_ ? 0 : area + 1; };
+void Cache::end_lap() {
+  const std::uint64_t made = statistics_.blocks - lap_blocks_;
+  const std::uint64_t returned = statistics_.returned_blocks - lap_returned_blocks_;
+  if (open_count_ < area_count_ && returned > made / kReturnedShare) {
+    open_count_ += static_cast<std::uint32_t>(open_count_ * returned / made / 2 + 1);
+    if (open_count_ > area_count_) open_count_ = area_count_;
+    table_mask_ = table_size(open_count_) - 1;
+    fill_table();
+  }
+  lap_blocks_ = statistics_.blocks;
+  lap_returned_blocks_ = statistics_.returned_blocks;
+}
+
+std::span<const Block> Cache::make_room(VcpuBlock& vcpu, bool keeps) {
+  if (present_ + 1 == open_count_) end_lap();
+  const auto behind = [this](std::uint32_t area) { return area + 1 == open_count_ ? 0 : area + 1; };
   const std::uint32_t following = behind(present_);
   Area& area = areas_[following];
   std::size_t count = 0;
   if (area.filled.blocks != 0) {
     ++statistics_.evictions;
     statistics_.evicted_blocks += area.filled.blocks;
-    for (std::uint32_t i = 0; i < area.filled.blocks && count < capacity; ++i) {
+    for (std::uint32_t i = 0; i < area.filled.blocks; ++i) {
       const Block& block = blocks_[area.first_block + i];
+      const bool is_valid = vcpu.code_pages->version(block.ram_page) == block.version;
       const bool moves = next_ == following && block.is_used && !block.crosses && !block.interpret;
-      if (moves && vcpu.code_pages->version(block.ram_page) == block.version) kept[count++] = block;
+      if (keeps && is_valid && moves && count < kMostKept) {
+        kept_[count++] = block;
+      } else if (is_valid) {
+        static_cast<void>(set_evicted(block, true));
+      }
     }
     empty(area);
   }
@@ -274,17 +331,15 @@ std::size_t Cache::make_room(VcpuBlock& vcpu, Block* kept, std::size_t capacity)
     for (std::uint32_t i = 0; i < next.filled.blocks; ++i) blocks_[next.first_block + i].is_used = false;
     unlink(next);
   }
-  return count;
+  return {kept_, count};
 }
 
 bool Cache::instruction_at(std::uint64_t pc, std::uint64_t& rip, bool& flags_in_hardware) const {
   if (!code_->contains(pc)) return false;
   const std::uint32_t offset = code_->offset_of(pc);
-  const Area* area = nullptr;
-  for (std::uint32_t i = 0; i < area_count_; ++i) {
-    if (holds(areas_[i], offset)) area = &areas_[i];
-  }
-  if (area == nullptr) return false;
+  const std::uint32_t number = offset / area_bytes_;
+  if (number >= area_count_) return false;
+  const Area* area = &areas_[number];
   std::uint32_t low = area->first_block;
   std::uint32_t high = area->first_block + area->filled.blocks;
   while (low < high) {  // the last block that starts at or before the pc
@@ -296,11 +351,11 @@ bool Cache::instruction_at(std::uint64_t pc, std::uint64_t& rip, bool& flags_in_
   const Block& block = blocks_[low - 1];
   const Mark* found = nullptr;
   for (std::uint32_t i = 0; i < block.mark_count; ++i) {
-    if (marks_[block.first_mark + i].code <= offset) found = &marks_[block.first_mark + i];
+    if (block.entry + marks_[block.first_mark + i].code <= offset) found = &marks_[block.first_mark + i];
   }
   if (found == nullptr) return false;
   rip = block.address + found->guest;
-  flags_in_hardware = found->flags_in_hardware;
+  flags_in_hardware = found->flags_in_hardware != 0;
   return true;
 }
 

@@ -11,12 +11,16 @@
 // Nothing leads into the area that is to be emptied next but a look-up, which notes the block: what was looked up by the time
 // that the area is emptied is in use, and the translator makes it anew in the area that is filled then. The rest is forgotten.
 //
+// Of the areas only some are open in the beginning: a guest that starts runs much code once. When a lap through the open ones has
+// translated much of what earlier ones had to forget, the guest works with more code than they hold, and further areas are opened.
+//
 // All of it is compiled with general registers only (see runtime.h). Threading: one vCPU's thread.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "cpu/translator/jit/code_memory.h"
 #include "cpu/translator/jit/instruction.h"
@@ -33,25 +37,28 @@ namespace bygone::cpu::translator::jit {
 struct Block {
   std::uint64_t address = 0;             ///< linear
   const std::uint8_t* host_page = nullptr;
-  std::uint64_t ram_page = 0;
+  std::uint32_t ram_page = 0;            ///< dense; a machine has at most 2^28
   ModeKey mode;
   std::uint32_t version = 0;             ///< of the page's code when it was read
   std::uint32_t entry = 0;               ///< offset in the code memory
-  std::uint32_t first_mark = 0, mark_count = 0;
-  bool interpret = false;                ///< the first instruction is not translated
-  bool is_used = false;                  ///< looked up since its area was the next to be emptied
-  bool crosses = false;                  ///< its one instruction ends on the next page:
+  std::uint32_t first_mark = 0;
+  std::uint16_t mark_count = 0;
+  bool interpret : 1 = false;            ///< the first instruction is not translated
+  bool is_used : 1 = false;              ///< looked up since its area was the next to be emptied
+  bool crosses : 1 = false;              ///< its one instruction ends on the next page:
   const std::uint8_t* second_host_page = nullptr;
-  std::uint64_t second_ram_page = 0;
+  std::uint32_t second_ram_page = 0;
   std::uint32_t second_version = 0;
 };
+static_assert(sizeof(Block) == 56);
 
-/// Where the native part of a guest instruction starts.
+/// Where the native part of a guest instruction starts. There is one for each of them: a word.
 struct Mark {
-  std::uint32_t code = 0;
-  std::uint16_t guest = 0;       ///< bytes from the block's address
-  bool flags_in_hardware = false;
+  std::uint16_t code = 0;        ///< from the block's entry
+  std::uint16_t guest : 15 = 0;  ///< bytes from the block's address
+  std::uint16_t flags_in_hardware : 1 = 0;
 };
+static_assert(sizeof(Mark) == 4);
 
 /// A memory access that may miss.
 struct Site {
@@ -93,12 +100,13 @@ inline constexpr std::uint32_t kStackSlot = 0, kFrameSlot = 1, kFirstFixedSlot =
 
 struct CacheStatistics {
   std::uint64_t blocks = 0, evictions = 0, evicted_blocks = 0, kept_blocks = 0, lookups = 0, links = 0, fills = 0, bounced = 0, table_flushes = 0;
+  std::uint64_t returned_blocks = 0;  ///< made although they had been evicted
 };
 
 class Cache {
  public:
-  /// For the processor whose TLB is at `tlb`, below 2 GiB.
-  [[nodiscard]] static Result<std::unique_ptr<Cache>> create(const Tlb& tlb, std::size_t code_bytes);
+  /// For the processor whose TLB is at `tlb`, below 2 GiB. `first_bytes` of `code_bytes` are filled before anything is forgotten.
+  [[nodiscard]] static Result<std::unique_ptr<Cache>> create(const Tlb& tlb, std::size_t code_bytes, std::size_t first_bytes);
   ~Cache();
   Cache(const Cache&) = delete;
   Cache& operator=(const Cache&) = delete;
@@ -115,9 +123,9 @@ class Cache {
   // ---- for the emitter: everything is appended to the present area, the current block last ----
   /// Room for one more block.
   [[nodiscard]] bool has_room() const { return has_room_in(areas_[present_]); }
-  /// Empties the next area and goes on there. Up to `capacity` of its blocks that are in use go to `kept`; their number.
+  /// Empties the next area and goes on there. Its blocks that are in use, to be made again, when `keeps`; good until the next call.
   /// Never while guest code runs.
-  [[nodiscard]] std::size_t make_room(VcpuBlock& vcpu, Block* kept, std::size_t capacity);
+  [[nodiscard]] std::span<const Block> make_room(VcpuBlock& vcpu, bool keeps);
   /// Where the next block's code begins.
   [[nodiscard]] std::uint32_t code_end() const { return areas_[present_].code_end; }
   /// Bytes of code that are in all areas.
@@ -175,6 +183,8 @@ class Cache {
   [[nodiscard]] const void* pc(std::uint32_t offset) const { return code_->executable(offset); }
   [[nodiscard]] CacheStatistics& statistics() { return statistics_; }
   [[nodiscard]] const CacheStatistics& statistics() const { return statistics_; }
+  /// Bytes of code that are filled before anything is forgotten.
+  [[nodiscard]] std::uint64_t open_bytes() const { return std::uint64_t{open_count_} * area_bytes_; }
 
   /// 32-bit code, 64-bit user code, and 64-bit kernel code with and without the right to user pages have a table each.
   [[nodiscard]] static std::size_t table_of(ModeKey mode) {
@@ -187,8 +197,10 @@ class Cache {
   [[nodiscard]] std::size_t hash_of(std::uint64_t address, const std::uint8_t* host_page, ModeKey mode) const;
   [[nodiscard]] bool is_current(VcpuBlock& vcpu, const Block& block) const;
 
-  static constexpr std::uint32_t kMostAreas = 8;
-  static constexpr std::uint32_t kSmallestArea = 128U << 10;
+  static constexpr std::uint32_t kMostAreas = 128, kFewAreas = 8;
+  static constexpr std::uint32_t kSmallestArea = 128U << 10, kUsualArea = 1U << 20;
+  static constexpr std::uint32_t kEvictedBits = 1U << 22;
+  static constexpr std::uint32_t kMostKept = 4096;
   struct Area {
     std::uint32_t code_start = 0, code_limit = 0, code_end = 0;
     std::uint32_t first_block = 0, first_mark = 0, first_site = 0, first_link = 0;  ///< links and slots are numbered alike
@@ -196,11 +208,18 @@ class Cache {
   };
   [[nodiscard]] bool has_room_in(const Area& area) const;
   [[nodiscard]] bool holds(const Area& area, std::uint32_t offset) const { return offset - area.code_start < area.code_limit - area.code_start; }
-  void divide(std::size_t code_bytes);
+  void divide(std::size_t code_bytes, std::size_t first_bytes);
+  [[nodiscard]] std::uint32_t table_size(std::uint32_t areas) const;
   void empty(Area& area);
   void insert(std::uint32_t block_number);
+  void fill_table();
+  /// The open areas are full once more: opens others when they were too few.
+  void end_lap();
+  /// Notes that the block is forgotten, or here again. What was noted before.
+  bool set_evicted(const Block& block, bool is_evicted);
   /// Nothing leads into `area` any more but a look-up.
   void unlink(const Area& area);
+  void take_large_page(const JumpEntry& entry);
 
   std::unique_ptr<CodeMemory> code_;
   std::unique_ptr<LowMemory> low_;
@@ -208,7 +227,8 @@ class Cache {
   std::uint32_t tlb_address_ = 0;
   bool is_linked_ = true;
   Area areas_[kMostAreas];
-  std::uint32_t area_count_ = 0;
+  std::uint32_t area_count_ = 0, area_bytes_ = 0;
+  std::uint32_t open_count_ = 0;           // areas that take part
   std::uint32_t present_ = 0;              // the area that is being filled
   std::uint32_t next_ = kMostAreas;        // the one to be emptied next; none until the memory was full once
   std::uint32_t blocks_each_ = 0, marks_each_ = 0, sites_each_ = 0, links_each_ = 0;  // room of an area
@@ -217,16 +237,21 @@ class Cache {
   std::uint8_t* arrays_ = nullptr;
   std::size_t arrays_bytes_ = 0;
   Block* blocks_ = nullptr;
+  Block* kept_ = nullptr;
   Mark* marks_ = nullptr;
   Site* sites_ = nullptr;
   Link* links_ = nullptr;
   std::uint32_t* table_ = nullptr;  // 1 + block index, open addressing
+  std::uint64_t* evicted_ = nullptr;  // a bit for each hash of a block: forgotten, and not needed since
+  std::uint32_t evicted_count_ = 0;
+  std::uint64_t lap_blocks_ = 0, lap_returned_blocks_ = 0;  // the statistics at the lap's beginning
   std::uint32_t* active_slots_ = nullptr;  // link ids
   std::uint32_t* active_jumps_[kJumpTables] = {};  // entry indexes
   std::uint32_t table_mask_ = 0;
   std::uint32_t active_slot_count_ = 0;
   std::uint32_t active_jump_count_[kJumpTables] = {};
   ModeKey table_mode_[kJumpTables] = {};
+  bool has_large_page_[kJumpTables / 2] = {};  // each holds two tables
 
   // Below 2 GiB.
   JumpEntry* jumps_[kJumpTables] = {};

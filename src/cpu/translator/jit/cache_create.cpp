@@ -1,4 +1,4 @@
-// Memory for a Cache. Apart from cache.cpp because errors are formatted with more than general registers.
+// Memory for a Cache: reserved as a whole, and taken from the host page by page as it is used. Apart from cache.cpp because errors are formatted with more than general registers.
 #include <sys/mman.h>
 
 #include <cerrno>
@@ -29,26 +29,38 @@ class Carver {
 }  // namespace
 
 /// The first area begins behind the thunks, which stay.
-void Cache::divide(std::size_t code_bytes) {
-  area_count_ = static_cast<std::uint32_t>(code_bytes / kSmallestArea);
-  if (area_count_ > kMostAreas) area_count_ = kMostAreas;
-  const auto bytes = static_cast<std::uint32_t>(code_bytes / area_count_) & ~0xFFFU;
-  blocks_each_ = bytes / 128;
-  marks_each_ = bytes / 8;
-  sites_each_ = bytes / 32;
-  links_each_ = bytes / 64;
+void Cache::divide(std::size_t code_bytes, std::size_t first_bytes) {
+  std::size_t count = code_bytes / kUsualArea;
+  if (count < kFewAreas) count = kFewAreas;
+  if (count > code_bytes / kSmallestArea) count = code_bytes / kSmallestArea;
+  if (count > kMostAreas) count = kMostAreas;
+  area_count_ = static_cast<std::uint32_t>(count);
+  area_bytes_ = static_cast<std::uint32_t>(code_bytes / area_count_) & ~0xFFFU;
+  blocks_each_ = area_bytes_ / 256;  // a kernel's take some 600
+  marks_each_ = area_bytes_ / 8;
+  sites_each_ = area_bytes_ / 32;
+  links_each_ = area_bytes_ / 64;
   for (std::uint32_t i = 0; i < area_count_; ++i) {
     Area& area = areas_[i];
-    area.code_start = area.code_end = i == 0 ? thunks_.end : i * bytes;
-    area.code_limit = (i + 1) * bytes;
+    area.code_start = area.code_end = i == 0 ? thunks_.end : i * area_bytes_;
+    area.code_limit = (i + 1) * area_bytes_;
     area.first_block = i * blocks_each_;
     area.first_mark = i * marks_each_;
     area.first_site = i * sites_each_;
     area.first_link = i * links_each_;
   }
+  std::size_t open = first_bytes / area_bytes_;
+  if (open < 2) open = 2;
+  open_count_ = open < area_count_ ? static_cast<std::uint32_t>(open) : area_count_;
 }
 
-Result<std::unique_ptr<Cache>> Cache::create(const Tlb& tlb, std::size_t code_bytes) {
+std::uint32_t Cache::table_size(std::uint32_t areas) const {
+  std::uint32_t size = 1024;
+  while (size < 2 * areas * blocks_each_) size *= 2;
+  return size;
+}
+
+Result<std::unique_ptr<Cache>> Cache::create(const Tlb& tlb, std::size_t code_bytes, std::size_t first_bytes) {
   if (code_bytes < 2 * kSmallestArea || code_bytes > (std::size_t{1} << 30)) {
     return fail(ErrorCode::kInvalidArgument, "{} bytes of translated code for a processor: it takes {} KiB to 1 GiB", code_bytes,
                 2 * kSmallestArea >> 10);
@@ -59,19 +71,19 @@ Result<std::unique_ptr<Cache>> Cache::create(const Tlb& tlb, std::size_t code_by
   cache->tlb_address_ = static_cast<std::uint32_t>(tlb_address);
   BYGONE_ASSIGN(cache->code_, CodeMemory::create(code_bytes));
   BYGONE_ASSIGN(cache->thunks_, emit_thunks(*cache->code_));
-  cache->divide(code_bytes);
+  cache->divide(code_bytes, first_bytes);
   const std::uint32_t areas = cache->area_count_;
-  std::uint32_t table = 1024;
-  while (table < 2 * areas * cache->blocks_each_) table *= 2;
-  cache->table_mask_ = table - 1;
+  cache->table_mask_ = cache->table_size(cache->open_count_) - 1;
 
   const auto carve = [&](std::uint8_t* base) {
     Carver carver(base);
     cache->blocks_ = carver.take<Block>(areas * cache->blocks_each_);
+    cache->kept_ = carver.take<Block>(kMostKept);
     cache->marks_ = carver.take<Mark>(areas * cache->marks_each_);
     cache->sites_ = carver.take<Site>(areas * cache->sites_each_);
     cache->links_ = carver.take<Link>(areas * cache->links_each_);
-    cache->table_ = carver.take<std::uint32_t>(table);
+    cache->table_ = carver.take<std::uint32_t>(cache->table_size(areas));
+    cache->evicted_ = carver.take<std::uint64_t>(kEvictedBits / 64);
     cache->active_slots_ = carver.take<std::uint32_t>(areas * cache->links_each_);
     for (auto& jumps : cache->active_jumps_) jumps = carver.take<std::uint32_t>(kJumpEntries);
     return carver.size();
@@ -86,8 +98,10 @@ Result<std::unique_ptr<Cache>> Cache::create(const Tlb& tlb, std::size_t code_by
   constexpr std::size_t kPageSlotBytes = 8192;
   static_assert(sizeof(PageSlot) * kPageSlots * 2 * kTlbContextCount <= kPageSlotBytes);
   BYGONE_ASSIGN(cache->low_, LowMemory::create(kJumpTables * kJumpBytes + kPageSlotBytes + 8ULL * areas * cache->links_each_));
+  // The tables of 64-bit user and kernel code, which are the busy ones, lie together in what can be one large page.
+  constexpr std::size_t kOrder[kJumpTables] = {2, 0, 1, 3};
   for (std::size_t i = 0; i < kJumpTables; ++i) {
-    cache->jumps_[i] = reinterpret_cast<JumpEntry*>(cache->low_->data() + i * kJumpBytes);
+    cache->jumps_[i] = reinterpret_cast<JumpEntry*>(cache->low_->data() + kOrder[i] * kJumpBytes);
     cache->jumps_[i][0].address = kNoJump;
   }
   cache->page_slots_ = reinterpret_cast<PageSlot*>(cache->low_->data() + kJumpTables * kJumpBytes);

@@ -74,6 +74,27 @@ TEST_F(SmallCacheTest, large_cache_evicts_nothing) {
   EXPECT_EQ(machine.tier().cache().statistics().evictions, 0U);
 }
 
+TEST_F(SmallCacheTest, cache_grows_to_what_a_program_needs_and_not_for_code_that_runs_once) {
+  constexpr std::size_t kFirst = 2U << 20;
+  TestMachine machine(64, false, {.code_cache_bytes = 64U << 20, .first_bytes = kFirst, .threshold = 0});
+  load_program(machine);
+  const Cache& cache = machine.tier().cache();
+  ASSERT_EQ(machine.run(kDriver), Tier1Result::kInterpret);
+  EXPECT_GT(cache.statistics().evictions, 2U);
+  EXPECT_EQ(cache.open_bytes(), kFirst) << "every function ran once";
+  std::uint64_t made = 0;
+  for (std::uint32_t round = 0; round < 30; ++round) {
+    const std::uint64_t before = cache.statistics().blocks;
+    machine.gpr(0) = 0;
+    ASSERT_EQ(machine.run(kDriver), Tier1Result::kInterpret);
+    ASSERT_EQ(machine.gpr(0), std::uint64_t{kCount} * (kCount - 1) / 2) << "round " << round;
+    made = cache.statistics().blocks - before;
+  }
+  EXPECT_GT(cache.open_bytes(), kFirst);
+  EXPECT_LT(cache.open_bytes(), 32U << 20) << "much more than the program's translations take";
+  EXPECT_LT(made, 100U) << "the last round found everything translated";
+}
+
 TEST_F(SmallCacheTest, code_that_is_overwritten_while_areas_are_emptied_is_never_run_old) {
   TestMachine machine(64, false, {.code_cache_bytes = 256U << 10, .threshold = 0});
   load_program(machine);
@@ -94,8 +115,8 @@ TEST_F(SmallCacheTest, code_that_is_overwritten_while_areas_are_emptied_is_never
 
 TEST(CodeMemoryTest, cache_too_small_for_two_areas_is_refused) {
   auto block = std::make_unique<VcpuBlock>();
-  EXPECT_FALSE(Cache::create(block->tlb, 64U << 10));
-  EXPECT_TRUE(Cache::create(block->tlb, 256U << 10));
+  EXPECT_FALSE(Cache::create(block->tlb, 64U << 10, 64U << 10));
+  EXPECT_TRUE(Cache::create(block->tlb, 256U << 10, 256U << 10));
 }
 
 /// The lines of /proc/self/maps that mention `name`, each with its rights.

@@ -32,18 +32,23 @@ CodeMemory::~CodeMemory() {
   if (executable_ != nullptr) ::munmap(const_cast<std::uint8_t*>(executable_), size_);
 }
 
+namespace {
+constexpr std::size_t kLargePage = 2U << 20;
+}
+
 Result<std::unique_ptr<LowMemory>> LowMemory::create(std::size_t bytes) {
-  void* place = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT | MAP_NORESERVE, -1, 0);
+  const std::size_t reserved = bytes + kLargePage;
+  void* place = ::mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT | MAP_NORESERVE, -1, 0);
   if (place == MAP_FAILED) {
     return fail(ErrorCode::kExhausted, "no memory below 2 GiB for the translator's tables: {}", std::strerror(errno));
   }
-  ::madvise(place, bytes, MADV_HUGEPAGE);
   auto memory = std::unique_ptr<LowMemory>(new LowMemory);
-  memory->data_ = static_cast<std::uint8_t*>(place);
-  memory->size_ = bytes;
+  memory->mapping_ = static_cast<std::uint8_t*>(place);
+  memory->mapping_size_ = reserved;
+  memory->data_ = memory->mapping_ + (kLargePage - reinterpret_cast<std::uint64_t>(place) % kLargePage) % kLargePage;
   return memory;
 }
 
-LowMemory::~LowMemory() { ::munmap(data_, size_); }
+LowMemory::~LowMemory() { ::munmap(mapping_, mapping_size_); }
 
 }  // namespace bygone::cpu::translator::jit

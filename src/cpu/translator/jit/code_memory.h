@@ -37,7 +37,7 @@ class CodeMemory {
   std::size_t size_ = 0;
 };
 
-/// Zeroed memory below 2 GiB, so that emitted code reaches it with a 32-bit displacement and an index.
+/// Zeroed memory below 2 GiB, so that emitted code reaches it with a 32-bit displacement and an index; begins at a multiple of 2 MiB.
 class LowMemory {
  public:
   [[nodiscard]] static Result<std::unique_ptr<LowMemory>> create(std::size_t bytes);
@@ -48,8 +48,9 @@ class LowMemory {
 
  private:
   LowMemory() = default;
+  std::uint8_t* mapping_ = nullptr;
+  std::size_t mapping_size_ = 0;
   std::uint8_t* data_ = nullptr;
-  std::size_t size_ = 0;
 };
 
 }  // namespace bygone::cpu::translator::jit

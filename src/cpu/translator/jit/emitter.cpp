@@ -25,7 +25,7 @@ std::uint32_t Emitter::emit(Block& block) {
     if (!terminated_) emit_end();
     emit_cold();
   }
-  block.mark_count = cache_.mark_end() - block.first_mark;
+  block.mark_count = static_cast<std::uint16_t>(cache_.mark_end() - block.first_mark);
   return code_.here();
 }
 
@@ -83,7 +83,10 @@ void Emitter::emit_instruction(std::size_t index) {
 }
 
 void Emitter::mark(const Instruction& in) {
-  cache_.add_mark({.code = code_.here(), .guest = static_cast<std::uint16_t>(in.rip - trace_.address), .flags_in_hardware = flags_native_});
+  static_assert(kSpace <= 0xFFFF && Tracer::kMaximumInstructions * 15 <= 0x7FFF);
+  cache_.add_mark({.code = static_cast<std::uint16_t>(code_.here() - entry_),
+                   .guest = static_cast<std::uint16_t>((in.rip - trace_.address) & 0x7FFF),
+                   .flags_in_hardware = flags_native_ ? std::uint16_t{1} : std::uint16_t{0}});
 }
 
 void Emitter::save_flags() {
@@ -142,7 +145,7 @@ void Emitter::emit_cold() {
       case Cold::Kind::kMiss: {
         const Site& site = cache_.site(cold.site);
         // The subtraction is undone: r11 still is the entry.
-        code_.add(r10, ptr[r11 + static_cast<int>(site.tag)]);
+        code_.add(r10, ptr[r11 + std::size_t{site.tag}]);
         code_.store_constant32(Word::kSite, cold.site);
         code_.jump_to(cache_.thunks().fill);
         break;

@@ -21,7 +21,7 @@ std::uint64_t& word(VcpuBlock& block, Word which) { return block.translator[stat
 }  // namespace
 
 Result<std::unique_ptr<Tier>> Tier::create(VcpuBlock& block, const TierOptions& options) {
-  BYGONE_ASSIGN(auto cache, Cache::create(block.tlb, options.code_cache_bytes));
+  BYGONE_ASSIGN(auto cache, Cache::create(block.tlb, options.code_cache_bytes, options.first_bytes));
   if (options.one_block) cache->leave_unlinked();
   return std::unique_ptr<Tier>(new Tier(block, std::move(cache), options));
 }
@@ -102,13 +102,12 @@ const Block* Tier::translate(VcpuBlock& block, std::uint64_t address, ModeKey mo
 }
 
 void Tier::make_room(VcpuBlock& block) {
-  const std::size_t count = cache_->make_room(block, kept_->data(), kept_->size());
-  for (std::size_t i = 0; i < count && cache_->has_room(); ++i) {
-    const Block& kept = (*kept_)[i];
+  for (const Block& kept : cache_->make_room(block, true)) {
+    if (!cache_->has_room()) break;
     if (translate_into_cache(block, kept.address, kept.mode, kept.host_page)) ++cache_->statistics().kept_blocks;
   }
   // Code in use that fills a whole area is too much to be kept: the block at hand needs room.
-  if (!cache_->has_room()) static_cast<void>(cache_->make_room(block, nullptr, 0));
+  if (!cache_->has_room()) static_cast<void>(cache_->make_room(block, false));
 }
 
 bool Tier::translate_into_cache(VcpuBlock& block, std::uint64_t address, ModeKey mode, const std::uint8_t* host_page) {
@@ -116,7 +115,7 @@ bool Tier::translate_into_cache(VcpuBlock& block, std::uint64_t address, ModeKey
   Block made;
   made.address = address;
   made.host_page = host_page;
-  made.ram_page = block.physical->ram_page_of(made.host_page);
+  made.ram_page = static_cast<std::uint32_t>(block.physical->ram_page_of(made.host_page));
   made.mode = mode;
   CodeReader reader(block, made.host_page, made.ram_page);
   tracer_.trace(reader, address, mode, trace_);
@@ -150,7 +149,7 @@ bool Tier::read_across_pages(VcpuBlock& block, CodeReader& reader, Block& made, 
   if (second.status != MmuStatus::kRam) return false;
   made.crosses = true;
   made.second_host_page = second.host;
-  made.second_ram_page = block.physical->ram_page_of(second.host);
+  made.second_ram_page = static_cast<std::uint32_t>(block.physical->ram_page_of(second.host));
   CodeReader rest(block, made.second_host_page, made.second_ram_page);
   const auto last = rest.read(0, 15);
   made.second_version = rest.version();
@@ -164,12 +163,12 @@ std::string Tier::inspect() const {
   const CacheStatistics& numbers = cache_->statistics();
   const auto left = [this](LeaveReason reason) { return leaves_[static_cast<std::size_t>(reason)]; };
   return fmt::format(
-      R"("blocks":{},"code_bytes":{},"code_cache_bytes":{},"cache_evictions":{},"blocks_evicted":{},"blocks_kept":{},"entries":{},"lookups":{},"links":{},)"
+      R"("blocks":{},"code_bytes":{},"code_bytes_open":{},"code_cache_bytes":{},"cache_evictions":{},"blocks_evicted":{},"blocks_kept":{},"blocks_returned":{},"entries":{},"lookups":{},"links":{},)"
       R"("tlb_misses":{},"page_crossing_loads":{},"table_flushes":{},"interpreted":{},)"
       R"("left_for":{{"interpreter":{},"attention":{},"fault":{},"lookup":{}}},)"
       R"("cycles_in_translations":{},"cycles_translating":{})",
-      numbers.blocks, cache_->code_used(), cache_->code().size(), numbers.evictions,
-      numbers.evicted_blocks, numbers.kept_blocks, entries_, numbers.lookups, numbers.links,
+      numbers.blocks, cache_->code_used(), cache_->open_bytes(), cache_->code().size(), numbers.evictions,
+      numbers.evicted_blocks, numbers.kept_blocks, numbers.returned_blocks, entries_, numbers.lookups, numbers.links,
       numbers.fills, numbers.bounced, numbers.table_flushes, interpreted_, left(LeaveReason::kInterpret), left(LeaveReason::kAttention),
       left(LeaveReason::kFault), left(LeaveReason::kLookup), translated_cycles_, translation_cycles_);
 }

@@ -22,7 +22,8 @@ namespace bygone::cpu::translator::jit {
 inline constexpr std::size_t kLeaveReasons = 4;  ///< LeaveReason's values
 
 struct TierOptions {
-  std::size_t code_cache_bytes = std::size_t{64} << 20;  ///< of one processor
+  std::size_t code_cache_bytes = std::size_t{64} << 20;  ///< of one processor, at most
+  std::size_t first_bytes = std::size_t{12} << 20;       ///< of these, what is used before a guest shows that it needs more
   std::uint32_t threshold = 2;                           ///< visits before code is translated
   bool one_block = false;                                ///< blocks are not linked, and run() returns after each
 };
@@ -59,10 +60,8 @@ class Tier final : public Tier1, public CodeListener {
   Tracer tracer_;
   Trace trace_;
   HostFaultGuard fault_guard_;
-  static constexpr std::size_t kMostKept = 4096;
   std::atomic<bool> code_changed_ = false;
   std::array<std::uint8_t, 32768> visits_ = {};
-  std::unique_ptr<std::array<Block, kMostKept>> kept_ = std::make_unique<std::array<Block, kMostKept>>();
   alignas(64) std::array<std::uint8_t, 128> bounce_ = {};
   std::uint64_t entries_ = 0, translated_ = 0, interpreted_ = 0;
   std::array<std::uint64_t, kLeaveReasons> leaves_ = {};           ///< by LeaveReason
