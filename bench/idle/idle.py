@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """What a machine costs that does nothing: processor time of its process, and memory beyond the guest's.
 
-  idle.py BYGONE CACHE [--engine NAME] [--cpus N] [--seconds 20]
+  idle.py BYGONE CACHE [--engine NAME] [--nested] [--cpus N] [--seconds 20]
 
 Boots Debian's kernel for clouds with its bus, disk, network, screen, keyboard, mouse and integration drivers to a shell that waits, lets it
 settle, and looks at the process: utime and stime over --seconds; and the resident pages of everything but guest memory (the mappings of
 "bygone-ram"), shared ones by their share (Pss).
+
+With --nested on KVM inside the machine of tests/nested: its one processor is emulated, so the memory is what is measured there.
 """
 import argparse
 import os
@@ -14,7 +16,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests/machine")]
@@ -27,17 +28,37 @@ echo "guest is up"
 exec sh
 """
 
+# A shell is all that there is in the nested machine. $1: seconds; then the machine's command.
+WATCH = """#!/bin/sh
+seconds=$1; shift
+mkfifo in
+sleep 100000 > in & holder=$!
+"$@" < in > out 2>&1 & pid=$!
+until grep -q "guest is up" out; do
+  kill -0 $pid 2>/dev/null || { cat out; exit 1; }
+  sleep 0.2
+done
+sleep 10
+echo "before $(cat /proc/uptime) $(cat /proc/$pid/stat)"
+sleep $seconds
+echo "after $(cat /proc/uptime) $(cat /proc/$pid/stat)"
+echo "smaps begin"
+cat /proc/$pid/smaps
+echo "smaps end"
+kill -9 $pid $holder
+"""
 
-def processor_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+def processor_seconds(stat):
+    fields = stat.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def memory(pid):
+def memory(smaps):
     """Kibibytes: guest memory that is there, all else, and the largest parts of the latter."""
     guest, parts = 0, {}
     name = ""
-    for line in pathlib.Path(f"/proc/{pid}/smaps").read_text().splitlines():
+    for line in smaps.splitlines():
         if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
             fields = line.split(None, 5)
             name = fields[5] if len(fields) > 5 else "anonymous"
@@ -55,30 +76,39 @@ def main():
     parser.add_argument("bygone", type=pathlib.Path)
     parser.add_argument("cache")
     parser.add_argument("--engine", default="software")
+    parser.add_argument("--nested", action="store_true")
     parser.add_argument("--cpus", default="1")
     parser.add_argument("--seconds", type=float, default=20)
     arguments = parser.parse_args()
-    kernel = guest_files.kernel(arguments.cache)
+    kernel = guest_files.kernel(arguments.cache).resolve()
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
         guest_files.initrd(scratch / "initrd", kernel, INIT, MODULES)
         with open(scratch / "disk.raw", "wb") as disk:
             disk.truncate(64 << 20)
-        machine = guest_files.Console(
-            [arguments.bygone, "boot", "--engine", arguments.engine, "--memory", "512M", "--cpus", arguments.cpus, "--kernel", kernel / "vmlinuz",
-             "--initrd", scratch / "initrd", "--append", "console=ttyS0 quiet panic=-1", "--disk", scratch / "disk.raw", "--network", "nat"], scratch / "log",
-            stdin=subprocess.PIPE)
-        try:
-            machine.wait_for("guest is up", 300)
-            time.sleep(10)
-            pid = machine.process.pid
-            before, start = processor_seconds(pid), time.monotonic()
-            time.sleep(arguments.seconds)
-            used = (processor_seconds(pid) - before) / (time.monotonic() - start)
-            guest, other, parts = memory(pid)
-        finally:
-            machine.kill()
-    print(f"idle: {used * 100:.2f} % of a core")
+        (scratch / "watch").write_text(WATCH)
+        (scratch / "watch").chmod(0o755)
+        files = {scratch / "watch": "watch", arguments.bygone.resolve(): "bygone", kernel / "vmlinuz": "vmlinuz", scratch / "initrd": "initrd",
+                 scratch / "disk.raw": "disk.raw"}
+
+        def command(watch, bygone, vmlinuz, initrd, disk, engine):
+            return [watch, arguments.seconds, bygone, "boot", "--engine", engine, "--memory", "512M", "--cpus", arguments.cpus, "--kernel", vmlinuz,
+                    "--initrd", initrd, "--append", "console=ttyS0 quiet panic=-1", "--disk", disk, "--network", "nat"]
+
+        if arguments.nested:
+            outer = guest_files.nested(TOP / "build/nested-kernel", arguments.bygone, files, command(*(f"./{name}" for name in files.values()), "kvm"))
+        else:
+            outer = command(*files, arguments.engine)
+        done = subprocess.run([str(part) for part in outer], stdout=subprocess.PIPE, text=True, cwd=scratch)
+    text = done.stdout.replace("\r", "")
+    looks = dict(re.findall(r"^(before|after) (.*)$", text, re.M))
+    smaps = re.search(r"^smaps begin\n(.*?)^smaps end$", text, re.M | re.S)
+    if done.returncode != 0 or len(looks) != 2 or not smaps:
+        raise SystemExit(f"no measurement (status {done.returncode}):\n{text[-3000:]}")
+    used = processor_seconds(looks["after"]) - processor_seconds(looks["before"])
+    passed = float(looks["after"].split()[0]) - float(looks["before"].split()[0])
+    guest, other, parts = memory(smaps[1])
+    print(f"idle: {used / passed * 100:.2f} % of a core")
     print(f"memory beyond the guest's: {other / 1024:.1f} MiB (the guest has touched {guest / 1024:.0f} MiB)")
     for name, size in parts:
         print(f"  {size / 1024:6.1f} MiB {name}")

@@ -3,8 +3,10 @@ of busybox, the modules a test wants and its own /init. Kernels are kept in the 
 import fcntl
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -104,6 +106,18 @@ def initrd(path, kernel_folder, init, modules=(), files=(), head=INIT_HEAD):
         names = "\n".join(str(p.relative_to(scratch)) for p in sorted(scratch.rglob("*")))
         archive = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input=names.encode(), cwd=scratch, capture_output=True, check=True)
         pathlib.Path(path).write_bytes(archive.stdout)
+
+
+def nested(cache, bygone, files, command, timeout=1400):
+    """The command that runs `command` in the machine of tests/nested, with those files (source: name) beside it and its standard input empty."""
+    top = pathlib.Path(__file__).resolve().parents[2]
+    result = [sys.executable, top / "tests/nested/run_nested.py", "--cache", cache, "--processors", "1", "--memory", "2048", "--timeout", timeout]
+    rate = pathlib.Path(bygone).resolve().parent / "tsc_rate"
+    if rate.exists():
+        result += ["--tsc-rate", rate]
+    for path, name in files.items():
+        result += ["--file", f"{path}:{name}"]
+    return [*result, "--", "sh", "-c", shlex.join(map(str, command)) + " < /dev/null"]
 
 
 class Console:

@@ -10,7 +10,6 @@ import argparse
 import base64
 import pathlib
 import re
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -74,18 +73,6 @@ def check_tables(text, scratch):
     return complaints
 
 
-def nested(cache, files, command):
-    """The command that runs `command` in the nested machine, with those files beside it."""
-    top = pathlib.Path(__file__).resolve().parents[2]
-    result = [sys.executable, top / "tests/nested/run_nested.py", "--cache", cache, "--processors", "1", "--memory", "2048", "--timeout", "1400"]
-    rate = next((path for path in files if path.name == "bygone")).parent / "tsc_rate"
-    if rate.exists():
-        result += ["--tsc-rate", rate]
-    for path, name in files.items():
-        result += ["--file", f"{path}:{name}"]
-    return [*result, "--", "sh", "-c", shlex.join(map(str, command)) + " < /dev/null"]
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("bygone", type=pathlib.Path)
@@ -110,7 +97,7 @@ def main():
 
         command = boot(*files)
         if arguments.nested:
-            command = nested(arguments.nested, files, boot(*(f"./{name}" for name in files.values())))
+            command = guest_files.nested(arguments.nested, arguments.bygone, files, boot(*(f"./{name}" for name in files.values())))
         machine = guest_files.Console(command, scratch / "log")
         try:
             status = machine.wait(1500 if arguments.nested else 400)
