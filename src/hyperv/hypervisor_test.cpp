@@ -298,6 +298,26 @@ TEST_F(HypervisorTest, message_page_keeps_its_content_when_it_moves) {
   EXPECT_EQ(get<std::uint32_t>(0x20000), 0x11111111U);
 }
 
+TEST_F(HypervisorTest, each_processor_has_an_assist_page_of_its_own_until_a_reset) {
+  put<std::uint32_t>(0x20000, 0x11111111);
+  put<std::uint32_t>(0x22000, 0x22222222);
+  ASSERT_TRUE(write(Msr::kVpAssistPage, 0x20001, 0));
+  ASSERT_TRUE(write(Msr::kVpAssistPage, 0x22001, 2));
+  EXPECT_EQ(read(Msr::kVpAssistPage, 2), 0x22001U);
+  EXPECT_EQ(read(Msr::kVpAssistPage, 1), 0U);
+  EXPECT_EQ(get<std::uint32_t>(0x20000), 0U) << "an overlay begins with zeros: no EOI is saved by it";
+  EXPECT_FALSE(write(Msr::kVpAssistPage, 0x100000001)) << "no RAM there";
+  EXPECT_EQ(read(Msr::kVpAssistPage), 0x20001U);
+  put<std::uint32_t>(0x20004, 5);
+  ASSERT_TRUE(write(Msr::kVpAssistPage, 0x21001));
+  EXPECT_EQ(get<std::uint32_t>(0x21004), 5U) << "its content goes where it goes";
+  EXPECT_EQ(get<std::uint32_t>(0x20000), 0x11111111U);
+  ASSERT_TRUE(write(Msr::kVpAssistPage, 0x22000, 2));
+  EXPECT_EQ(get<std::uint32_t>(0x22000), 0x22222222U);
+  hypervisor_->reset();
+  EXPECT_EQ(read(Msr::kVpAssistPage), 0U);
+}
+
 // ---- synthetic timers ----
 
 TEST_F(HypervisorTest, direct_timer_fires_once_and_rearms_by_its_count) {
