@@ -22,6 +22,8 @@ struct ImageHeader {
 static_assert(sizeof(ImageHeader) == 32);
 /// ImageHeader::flags: the guest finds the hypervisor interface (TLFS) in place of the test registers and calls.
 inline constexpr std::uint32_t kImageWantsHypervisor = 1;
+/// ImageHeader::flags: the image's source lies beside it, and its head names the registers that the run shall end with.
+inline constexpr std::uint32_t kImageNamesRegisters = 2;
 
 // The hand-over.
 inline constexpr std::uint32_t kPageTables = 0x1000;  ///< six pages, identity map of 4 GiB
@@ -47,6 +49,7 @@ inline constexpr std::uint32_t kFlagEmulatedProcessor = 1;
 inline constexpr std::uint16_t kPortText = 0xE9;    ///< bytes of text
 inline constexpr std::uint16_t kPortSerial = 0x3F8;  ///< the same, as COM1
 inline constexpr std::uint16_t kPortFinish = 0xF4;   ///< 32 bits: the number of failed checks; ends the run
+inline constexpr std::uint16_t kPortDone = 0xF6;     ///< any: the run ends, no checks failed; the registers are looked at
 inline constexpr std::uint16_t kPortExpect = 0xF5;   ///< 8 bits: how the run shall end, an Ending
 
 enum class Ending : std::uint8_t { kFinish = 0, kShutdown = 1 };

@@ -74,7 +74,7 @@ class SoftwareEngine final : public Engine {
     }
     if (tsc_frequency_ == 0) tsc_frequency_ = measure_tsc_frequency();
     try {
-      return SoftwarePartition::create(std::move(options), tsc_frequency_, std::move(lockstep));
+      return SoftwarePartition::create(std::move(options), tsc_frequency_, options_.tiers, std::move(lockstep));
     } catch (const std::bad_alloc&) {
       return fail(ErrorCode::kExhausted, "the host has no memory for the software processor's tables");
     }

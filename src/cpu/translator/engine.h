@@ -8,7 +8,15 @@
 
 namespace bygone::cpu::translator {
 
+/// Which tiers run guest code. For tests, which want one of them for code that runs once.
+enum class Tiers : std::uint8_t {
+  kBoth,             ///< what is visited again is translated
+  kInterpreter,
+  kTranslateAtOnce,  ///< at the first visit
+};
+
 struct EngineOptions {
+  Tiers tiers = Tiers::kBoth;
   /// Not 0: every translation is compared with the interpreter, and memory after so many instructions (lockstep.h).
   std::uint64_t lockstep_instructions = 0;
 };

@@ -18,17 +18,21 @@
 
 namespace bygone::cpu::translator {
 
-SoftwarePartition::SoftwarePartition(PartitionOptions options, std::uint64_t tsc_frequency, std::unique_ptr<Lockstep> lockstep)
+SoftwarePartition::SoftwarePartition(PartitionOptions options, std::uint64_t tsc_frequency, Tiers tiers, std::unique_ptr<Lockstep> lockstep)
     : options_(std::move(options)), tsc_frequency_(tsc_frequency), physical_(*options_.memory), code_pages_(physical_.ram_pages()),
       dirty_pages_(physical_.ram_pages()), lockstep_(std::move(lockstep)) {
   set_processor_count(options_.cpuid, options_.vcpu_count);
   if (options_.local_apics) apics_ = options_.local_apics(*this, options_.vcpu_count);
-  translator_ = create_tier1_factory(code_pages_, options_.code_cache_bytes / options_.vcpu_count, lockstep_ != nullptr, options_.log);
+  if (tiers == Tiers::kInterpreter) return;
+  const TranslationOptions translation{.code_cache_bytes = options_.code_cache_bytes / options_.vcpu_count,
+                                       .one_block = lockstep_ != nullptr,
+                                       .at_once = tiers == Tiers::kTranslateAtOnce};
+  translator_ = create_tier1_factory(code_pages_, translation, options_.log);
 }
 
-Result<std::unique_ptr<SoftwarePartition>> SoftwarePartition::create(PartitionOptions options, std::uint64_t tsc_frequency,
+Result<std::unique_ptr<SoftwarePartition>> SoftwarePartition::create(PartitionOptions options, std::uint64_t tsc_frequency, Tiers tiers,
                                                                              std::unique_ptr<Lockstep> lockstep) {
-  std::unique_ptr<SoftwarePartition> partition(new SoftwarePartition(std::move(options), tsc_frequency, std::move(lockstep)));
+  std::unique_ptr<SoftwarePartition> partition(new SoftwarePartition(std::move(options), tsc_frequency, tiers, std::move(lockstep)));
   BYGONE_CHECK(partition->add_processors());
   return partition;
 }

@@ -11,6 +11,7 @@
 #include "cpu/translator/code_pages.h"
 #include "cpu/translator/core.h"
 #include "cpu/translator/dirty_pages.h"
+#include "cpu/translator/engine.h"
 #include "cpu/translator/lockstep.h"
 #include "cpu/translator/physical_memory.h"
 #include "cpu/translator/tier1.h"
@@ -63,6 +64,7 @@ class SoftwarePartition final : public Partition, private LocalApicHost, private
  public:
   /// `lockstep`: who compares the translator with the interpreter; may be null. Errors: kExhausted.
   [[nodiscard]] static Result<std::unique_ptr<SoftwarePartition>> create(PartitionOptions options, std::uint64_t tsc_frequency,
+                                                                         Tiers tiers = Tiers::kBoth,
                                                                          std::unique_ptr<Lockstep> lockstep = nullptr);
   ~SoftwarePartition() override;
 
@@ -81,7 +83,7 @@ class SoftwarePartition final : public Partition, private LocalApicHost, private
   [[nodiscard]] std::string inspect() const override;
 
  private:
-  SoftwarePartition(PartitionOptions options, std::uint64_t tsc_frequency, std::unique_ptr<Lockstep> lockstep);
+  SoftwarePartition(PartitionOptions options, std::uint64_t tsc_frequency, Tiers tiers, std::unique_ptr<Lockstep> lockstep);
   [[nodiscard]] Result<void> add_processors();
 
   // LocalApicHost

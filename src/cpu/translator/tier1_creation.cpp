@@ -30,10 +30,11 @@ class TierFactory final : public Tier1Factory {
 
 }  // namespace
 
-std::unique_ptr<Tier1Factory> create_tier1_factory(CodePages& code_pages, std::uint64_t code_cache_bytes, bool one_block, const Log& log) {
+std::unique_ptr<Tier1Factory> create_tier1_factory(CodePages& code_pages, const TranslationOptions& wanted, const Log& log) {
   jit::TierOptions options;
-  options.code_cache_bytes = std::clamp<std::uint64_t>(code_cache_bytes, 256U << 10, 1U << 30) & ~std::uint64_t{4095};
-  options.one_block = one_block;
+  options.code_cache_bytes = std::clamp<std::uint64_t>(wanted.code_cache_bytes, 256U << 10, 1U << 30) & ~std::uint64_t{4095};
+  options.one_block = wanted.one_block;
+  if (wanted.at_once) options.threshold = 0;
   return std::make_unique<TierFactory>(code_pages, options, log);
 }
 

@@ -1,6 +1,7 @@
 #include "guest/runner/guest_machine.h"
 
 #include <algorithm>
+#include <array>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
@@ -85,8 +86,15 @@ class GuestMachine {
       for (std::uint32_t i = 0; i < header_.processors; ++i) partition_->vcpu(cpu::VpIndex{i}).kick();
     }
     timers_.pause();
-    GuestOutcome outcome{.has_passed = reason_.empty(), .text = devices_.text(), .reason = reason_, .moves = moves_, .slowest_stop = slowest_stop_};
+    GuestOutcome outcome;
+    outcome.has_passed = reason_.empty();
+    outcome.text = devices_.text();
+    outcome.reason = reason_;
+    outcome.moves = moves_;
+    outcome.slowest_stop = slowest_stop_;
     if (!outcome.has_passed) outcome.reason += describe_processors();
+    outcome.names_registers = (header_.flags & guest::kImageNamesRegisters) != 0;
+    if (outcome.names_registers) outcome.registers = registers();
     return outcome;
   }
 
@@ -283,6 +291,27 @@ class GuestMachine {
     if (std::exchange(is_done_, true)) return;
     reason_ = std::move(reason);
     done_.notify_all();
+  }
+
+  /// Empty when the engine does not say.
+  [[nodiscard]] std::map<std::string, std::uint64_t> registers() {
+    constexpr std::array kNames = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"};
+    constexpr std::array kSegments = {"es", "cs", "ss", "ds", "fs", "gs"};
+    constexpr std::uint64_t kArithmetic = 0xCD5;  // CF PF AF ZF SF DF OF
+    cpu::Vcpu& vcpu = partition_->vcpu(cpu::VpIndex{0});
+    const auto general = vcpu.general_registers();
+    const auto system = vcpu.system_registers();
+    std::map<std::string, std::uint64_t> found;
+    if (!general || !system) return found;
+    for (std::size_t i = 0; i < kNames.size(); ++i) found[kNames[i]] = general->gpr[i];
+    for (std::size_t i = 0; i < kSegments.size(); ++i) found[kSegments[i]] = system->segments[i].selector;
+    found["flags"] = general->rflags & kArithmetic;
+    found["cr0"] = system->cr0;
+    found["cr2"] = system->cr2;
+    found["cr3"] = system->cr3;
+    found["cr4"] = system->cr4;
+    found["efer"] = system->efer;
+    return found;
   }
 
   [[nodiscard]] std::string describe_processors() {

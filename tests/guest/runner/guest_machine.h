@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@ struct GuestOutcome {
   std::string text;    ///< what the guest printed
   std::string reason;  ///< why it did not pass
   std::uint32_t moves = 0;  ///< how often it changed engines
+  bool names_registers = false;                    ///< the image's source says what `registers` shall be
+  std::map<std::string, std::uint64_t> registers;  ///< of the first processor, by their names in lower case, where the run ended
   std::chrono::milliseconds slowest_stop{0};  ///< of all its processors, for a move
 };
 

@@ -1,6 +1,7 @@
 // guest_runner: runs test guests on a named engine and says which passed. tests/guest/README.md.
-//   guest_runner --engine kvm|software [--facilities all|none|NAMES] [--move] [--other kvm|software] [--limit SECONDS] [--verbose]
-//                [--emulated-processor] IMAGE…
+//   guest_runner --engine kvm|software|interpreter|translator [--facilities all|none|NAMES] [--move] [--other kvm|software]
+//                [--limit SECONDS] [--verbose] [--emulated-processor] IMAGE…
+// interpreter and translator: the software engine with its first tier alone, and with everything translated at its first visit.
 // --move: each guest is moved to the other engine and back while it runs; --other: to a partition of this one.
 // Exit status: 0 all passed, 1 some failed, 2 could not run.
 #include <fmt/format.h>
@@ -15,6 +16,7 @@
 #include "chipset/local_apic/local_apic.h"
 #include "cpu/kvm/engine.h"
 #include "cpu/translator/engine.h"
+#include "guest/runner/expected_registers.h"
 #include "guest/runner/guest_machine.h"
 #include "support/timer_service.h"
 
@@ -64,14 +66,17 @@ Result<Arguments> parse(int count, char** values) {
     }
   }
   if (arguments.engine.empty() || arguments.images.empty()) {
-    return fail(ErrorCode::kInvalidArgument, "usage: guest_runner --engine kvm|software [--limit S] [--verbose] IMAGE…");
+    return fail(ErrorCode::kInvalidArgument, "usage: guest_runner --engine kvm|software|interpreter|translator [--limit S] [--verbose] IMAGE…");
   }
   return arguments;
 }
 
 Result<std::unique_ptr<cpu::Engine>> make_engine(std::string_view name) {
   if (name == "kvm") return cpu::kvm::create_engine();
+  using cpu::translator::Tiers;
   if (name == "software") return cpu::translator::create_engine();
+  if (name == "interpreter") return cpu::translator::create_engine({.tiers = Tiers::kInterpreter});
+  if (name == "translator") return cpu::translator::create_engine({.tiers = Tiers::kTranslateAtOnce});
   return fail(ErrorCode::kInvalidArgument, "there is no engine named {}", name);
 }
 
@@ -87,7 +92,14 @@ Result<std::vector<std::byte>> read_file(const std::filesystem::path& path) {
 Result<guest_tests::GuestOutcome> run_file(cpu::Engine& engine, const std::filesystem::path& path,
                                            const guest_tests::RunOptions& options) {
   BYGONE_ASSIGN(const std::vector<std::byte> image, read_file(path));
-  return guest_tests::run_guest(engine, image, options);
+  BYGONE_ASSIGN(guest_tests::GuestOutcome outcome, guest_tests::run_guest(engine, image, options));
+  if (!outcome.names_registers || !outcome.has_passed) return outcome;
+  BYGONE_ASSIGN(const std::vector<std::byte> source, read_file(std::filesystem::path(path).replace_extension(".S")));
+  BYGONE_ASSIGN(const guest_tests::Registers expected,
+                guest_tests::parse_expected_registers({reinterpret_cast<const char*>(source.data()), source.size()}));
+  outcome.reason = guest_tests::compare_registers(expected, outcome.registers);
+  outcome.has_passed = outcome.reason.empty();
+  return outcome;
 }
 
 bool run_image(cpu::Engine& engine, cpu::Engine* other, const std::filesystem::path& path, const Arguments& arguments) {

@@ -73,6 +73,7 @@ void TestDevices::write_port(std::uint16_t port, std::uint8_t size, std::uint32_
       if (text_.size() < kTextLimit) text_.push_back(static_cast<char>(value));
       break;
     case guest::kPortFinish: finished_ = value; break;
+    case guest::kPortDone: finished_ = 0; break;
     case guest::kPortExpect: ending_ = static_cast<guest::Ending>(value & 0xFF); break;
     case guest::kPortCount: port_access_.count = 0; break;
     case guest::kPortInterrupt: to_send_ = to_request(value); break;
