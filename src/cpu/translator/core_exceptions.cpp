@@ -58,6 +58,8 @@ void Core::software_interrupt(std::uint8_t vector, bool is_int_n) {
 }
 
 void Core::deliver_event(EventKind kind, std::uint8_t vector, bool has_error_code, std::uint32_t error_code, std::uint64_t rip) {
+  constexpr std::uint64_t kGeneralDetect = 1U << 13;  // of DR7: the handler may look at the debug registers
+  if (kind == EventKind::kException && vector == vector::kDb) block_->debug.dr7 &= ~kGeneralDetect;
   if (in_long_mode()) {
     deliver_event_long(kind, vector, has_error_code, error_code, rip);
   } else if (is_protected()) {

@@ -1,9 +1,30 @@
 // Control registers, reset, halts, hypercalls, the live fields of CPUID, flags that change modes.
+#include <cstring>
+
 #include "cpu/translator/core.h"
 #include "cpu/translator/msr_index.h"
 #include "cpu/translator/xsave.h"
 
 namespace bygone::cpu::translator {
+
+namespace {
+
+/// Paging with entries of 64 bits under 32-bit code reads its four pointers when CR3 is loaded, and refuses them then. SDM volume 3, 4.4.1.
+bool has_bad_pointers(const VcpuBlock& block, std::uint64_t cr3) {
+  constexpr std::uint64_t kPresentPointer = 1;
+  constexpr std::uint64_t kReserved = 0x1E6 | ~((std::uint64_t{1} << 46) - 1);
+  constexpr std::uint64_t kTable = 0xFFFF'FFE0;
+  for (std::uint64_t i = 0; i < 4; ++i) {
+    const std::uint8_t* place = block.physical->find((cr3 & kTable) + 8 * i).host;
+    if (place == nullptr) continue;
+    std::uint64_t pointer = 0;
+    std::memcpy(&pointer, place, sizeof pointer);
+    if ((pointer & kPresentPointer) != 0 && (pointer & kReserved) != 0) return true;
+  }
+  return false;
+}
+
+}  // namespace
 
 bool Core::condition(std::uint8_t code) const {
   const std::uint64_t flags = block_->rflags;
@@ -44,7 +65,9 @@ void Core::write_cr0(std::uint64_t value) {
     if ((value & cr0::kPg) != 0 && (block_->efer & efer::kLme) != 0) {
       if ((block_->cr4 & cr4::kPae) == 0 || (segment(SegmentName::kCs).attributes & kSegmentLong) != 0) raise_gp();
       block_->efer |= efer::kLma;
-    } else if ((value & cr0::kPg) == 0) {
+    } else if ((value & cr0::kPg) != 0) {
+      if ((block_->cr4 & cr4::kPae) != 0 && has_bad_pointers(*block_, block_->cr3)) raise_gp();
+    } else {
       if (is_64() || (block_->cr4 & cr4::kPcide) != 0) raise_gp();
       block_->efer &= ~efer::kLma;
     }
@@ -61,6 +84,8 @@ void Core::write_cr3(std::uint64_t value) {
   const bool keeps = has_pcids && (value & kKeep) != 0;
   if (has_pcids) value &= ~kKeep;
   if (in_long_mode() && (value >> 46) != 0) raise_gp();
+  const bool has_pointers = !in_long_mode() && (block_->cr0 & cr0::kPg) != 0 && (block_->cr4 & cr4::kPae) != 0;
+  if (has_pointers && has_bad_pointers(*block_, value)) raise_gp();
   const auto from = static_cast<std::uint16_t>(block_->cr3 & kPcid);
   const auto to = static_cast<std::uint16_t>(value & kPcid);
   block_->cr3 = value;
@@ -79,6 +104,8 @@ void Core::write_cr4(std::uint64_t value) {
   if (in_long_mode() && (value & cr4::kPae) == 0) raise_gp();
   const std::uint64_t changed = block_->cr4 ^ value;
   if ((changed & cr4::kPcide) != 0 && (value & cr4::kPcide) != 0 && (!in_long_mode() || (block_->cr3 & 0xFFF) != 0)) raise_gp();
+  const bool turns_pointers_on = (changed & value & cr4::kPae) != 0 && (block_->cr0 & cr0::kPg) != 0;
+  if (turns_pointers_on && has_bad_pointers(*block_, block_->cr3)) raise_gp();
   block_->cr4 = value;
   constexpr std::uint64_t kPaging = cr4::kPse | cr4::kPae | cr4::kPge | cr4::kPcide | cr4::kSmep | cr4::kSmap;
   if ((changed & kPaging) != 0) mmu::flush_all(*block_);

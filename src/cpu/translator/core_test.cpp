@@ -128,6 +128,30 @@ TEST_F(CoreTest, code_that_overwrites_itself_runs_as_written) {
   EXPECT_EQ(block().gpr[0], 0x1'0000'0000U);
 }
 
+TEST_F(CoreTest, translated_code_that_a_device_overwrites_runs_as_written) {
+  put({0xFF, 0xC0,    // again: inc eax
+       0xFF, 0xC9,    // dec ecx
+       0x75, 0xFA,    // jnz again
+       0xE6, 0x80,    // out 0x80, al
+       0xEB, 0xF6});  // jmp again
+  const auto run = [&] {
+    block().gpr[0] = block().gpr[2] = 0;
+    block().gpr[1] = 1000;
+    const auto exit = vcpu().run();
+    ASSERT_TRUE(exit);
+    EXPECT_TRUE(std::holds_alternative<PortExit>(**exit));
+  };
+  run();
+  run();
+  EXPECT_EQ(block().gpr[0], 1000U);
+  // In place, as devices do, and told afterwards: inc edx.
+  memory_.host_span({kCode + 1}, 1)[0] = std::byte{0xC2};
+  memory_.mark_dirty({kCode + 1}, 1);
+  run();
+  EXPECT_EQ(block().gpr[0], 0U);
+  EXPECT_EQ(block().gpr[2], 1000U);
+}
+
 TEST_F(CoreTest, unmasked_vector_exception_leaves_the_destination_alone) {
   put({0xF3, 0x0F, 0x5E, 0xC1});  // divss xmm0, xmm1
   block().cr4 |= cr4::kOsfxsr | cr4::kOsxmmexcpt;
@@ -141,6 +165,71 @@ TEST_F(CoreTest, unmasked_vector_exception_leaves_the_destination_alone) {
   std::memcpy(&now, block().vector.zmm[0].data(), sizeof now);
   EXPECT_EQ(now, one);
   EXPECT_NE(block().vector.mxcsr & 4, 0U);
+}
+
+/// What an exception that is not masked leaves, found by the comparison with the host.
+class CoreFloatTest : public CoreTest {
+ protected:
+  static constexpr std::uint32_t kMasked = 0x1F80;
+  static constexpr std::uint32_t kInvalid = 1, kDenormal = 2, kOverflow = 8, kUnderflow = 0x10, kPrecision = 0x20;
+
+  CoreFloatTest() {
+    block().cr4 |= cr4::kOsfxsr | cr4::kOsxmmexcpt;
+    block().idt = {0, 0};
+    mmu::update_mode(block());
+  }
+  void set(unsigned number, double low) { std::memcpy(block().vector.zmm[number].data(), &low, sizeof low); }
+  void unmask(std::uint32_t exceptions) { block().vector.mxcsr = kMasked & ~(exceptions << 7); }
+  [[nodiscard]] std::uint32_t noted() { return block().vector.mxcsr & 0x3F; }
+  void expect_fault() {
+    const auto exit = vcpu().run();
+    ASSERT_TRUE(exit);
+    EXPECT_TRUE(std::holds_alternative<ShutdownExit>(**exit));
+    EXPECT_EQ(block().rip, kCode);
+  }
+};
+
+TEST_F(CoreFloatTest, exception_before_the_operation_hides_what_the_result_would_have_raised) {
+  put({0xF2, 0x0F, 0x59, 0xC1});  // mulsd xmm0, xmm1: of the smallest numbers, a denormal operand, tiny and inexact
+  unmask(kDenormal);
+  set(0, 5e-324);
+  set(1, 0.3);
+  expect_fault();
+  EXPECT_EQ(noted(), kDenormal);
+}
+
+TEST_F(CoreFloatTest, tiny_result_that_is_exact_faults_when_underflow_is_not_masked) {
+  put({0xF2, 0x0F, 0x59, 0xC1});  // mulsd xmm0, xmm1
+  unmask(kUnderflow);
+  set(0, 2.2250738585072014e-308);
+  set(1, 0.5);
+  expect_fault();
+  EXPECT_EQ(noted(), kUnderflow);
+}
+
+TEST_F(CoreFloatTest, instructions_of_the_8087_that_do_nothing_do_not_report_pending_exceptions) {
+  put({0xDB, 0xE0, 0xDB, 0xE1, 0xDB, 0xE4});  // fneni; fndisi; fnsetpm
+  block().vector.x87[0] = 0x5F;  // the exception that is noted is not masked
+  block().vector.x87[2] = 0xA0;
+  step(3);
+  EXPECT_EQ(block().rip, kCode + 6);
+}
+
+TEST_F(CoreFloatTest, store_of_a_number_that_overflows_does_not_happen_across_pages_either) {
+  put({0xD9, 0x59, 0x00});  // fstp dword [rcx]
+  constexpr std::uint64_t kAcross = kData + 0xFFE;
+  block().gpr[1] = kAcross;
+  ASSERT_TRUE(memory_.write_object<std::uint32_t>({kAcross}, 0x12345678));
+  const long double enormous = 1e300L;
+  const std::uint16_t control = 0x37F & ~kOverflow;
+  std::memcpy(block().vector.x87.data(), &control, sizeof control);
+  std::memcpy(block().vector.x87.data() + 32, &enormous, 10);
+  block().vector.x87[4] = 1;  // one register is in use
+  step();
+  const auto there = memory_.read_object<std::uint32_t>({kAcross});
+  ASSERT_TRUE(there);
+  EXPECT_EQ(*there, 0x12345678U);
+  EXPECT_NE(block().vector.x87[2] & 0x80, 0);  // and the next instruction reports it
 }
 
 TEST_F(CoreTest, saved_state_restores_everything_it_names) {

@@ -12,8 +12,9 @@ struct Decoded;
 struct VcpuBlock;
 
 using Handler = void (*)(Core&, const Decoded&);
-/// A generated piece of code that runs one guest instruction natively on the block's registers and a host memory operand.
-using Thunk = void (*)(VcpuBlock* block, void* memory);
+/// A generated piece of code that runs one guest instruction natively on the block's registers and a host memory operand. Not 0: the
+/// host took a floating-point exception that the guest has not masked; nothing but MXCSR has changed.
+using Thunk = std::uint32_t (*)(VcpuBlock* block, void* memory);
 
 inline constexpr std::uint8_t kNoRegister = 0xFF;
 inline constexpr std::uint8_t kBaseRip = 16;

@@ -154,6 +154,8 @@ bool is_x87_control(ZydisMnemonic mnemonic) {
 }
 
 bool never_waits(ZydisMnemonic mnemonic) {
+  const bool is_8087 = mnemonic == ZYDIS_MNEMONIC_FENI8087_NOP || mnemonic == ZYDIS_MNEMONIC_FDISI8087_NOP || mnemonic == ZYDIS_MNEMONIC_FSETPM287_NOP;
+  if (is_8087) return true;  // they do nothing since the 80387
   return is_x87_control(mnemonic) && mnemonic != ZYDIS_MNEMONIC_FLDCW && mnemonic != ZYDIS_MNEMONIC_FLDENV && mnemonic != ZYDIS_MNEMONIC_FRSTOR;
 }
 

@@ -30,6 +30,8 @@ struct HandlerEntry {
 [[nodiscard]] Handler sparse_handler(bool scatters);
 /// Memory under an opmask: reads or writes only what the mask selects, and runs the instruction on a copy.
 void run_masked(Core& core, const Decoded& decoded);
+/// Runs the instruction on a host memory operand; raises the floating-point exception that the host took.
+void run_thunk(Core& core, const Decoded& decoded, void* memory);
 /// For instructions that run natively, by Decoded::native and is_memory.
 [[nodiscard]] Handler native_handler(const Decoded& decoded);
 void raise_undefined(Core& core, const Decoded& decoded);

@@ -115,7 +115,7 @@ void run_masked(Core& core, const Decoded& decoded) {
     if (writes) core.probe_write(address(i), element, core.block().tlb_context);
     else core.read_bytes(address(i), buffer + std::size_t{i} * element, element);
   }
-  decoded.thunk(&core.block(), buffer);
+  run_thunk(core, decoded, buffer);
   for (unsigned i = 0; writes && i < count; ++i) {
     if (is_touched(i)) core.write_bytes(address(i), buffer + std::size_t{i} * element, element);
   }

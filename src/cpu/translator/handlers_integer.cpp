@@ -1,9 +1,12 @@
 // Moves, the stack, division, decimal adjustments, bit strings, and the gateway to native execution of everything else.
 #include <xmmintrin.h>
 
+#include <array>
+#include <cstring>
 #include <limits>
 
 #include "cpu/translator/handlers.h"
+#include "cpu/translator/native_faults.h"
 
 namespace bygone::cpu::translator {
 namespace {
@@ -404,7 +407,30 @@ constexpr HandlerEntry kHandlers[] = {
 
 // ---- native execution ----
 
-void run_native(Core& core, const Decoded& decoded) { decoded.thunk(&core.block(), nullptr); }
+void run_native(Core& core, const Decoded& decoded) { run_thunk(core, decoded, nullptr); }
+
+/// A store by an x87 instruction that may not happen, because an exception is not masked: it leaves two different buffers as they
+/// are. False: nothing is to be written.
+bool stores_x87(Core& core, const Decoded& decoded, std::uint8_t* buffer) {
+  constexpr std::uint8_t kMasks = 0x3F;
+  VcpuBlock& block = core.block();
+  if ((decoded.native & (kNativeX87 | kNativeReads)) != kNativeX87 || (block.vector.x87[0] & kMasks) == kMasks) {
+    run_thunk(core, decoded, buffer);
+    return true;
+  }
+  const auto x87 = block.vector.x87;
+  const auto flags = block.rflags;
+  const auto gpr = block.gpr;
+  std::array<std::uint8_t, 512> other;
+  other.fill(0xFF);
+  run_thunk(core, decoded, other.data());
+  block.vector.x87 = x87;
+  block.rflags = flags;
+  block.gpr = gpr;
+  std::memset(buffer, 0, decoded.memory_size);
+  run_thunk(core, decoded, buffer);
+  return std::memcmp(buffer, other.data(), decoded.memory_size) == 0;
+}
 
 /// An operand that is not plainly in one page of RAM: through the scratch buffer, with the registers as they were when the
 /// write must be asked of the machine.
@@ -414,7 +440,7 @@ void run_native_scratch(Core& core, const Decoded& decoded, std::uint64_t linear
   std::uint8_t* buffer = core.scratch.data();
   if ((decoded.native & kNativeWrites) == 0) {
     core.read_bytes(linear, buffer, size);
-    decoded.thunk(&block, buffer);
+    run_thunk(core, decoded, buffer);
     return;
   }
   core.probe_write(linear, size, block.tlb_context);
@@ -422,7 +448,7 @@ void run_native_scratch(Core& core, const Decoded& decoded, std::uint64_t linear
   const auto gpr = block.gpr;
   const std::uint64_t flags = block.rflags;
   const auto x87 = block.vector.x87;
-  decoded.thunk(&block, buffer);
+  if (!stores_x87(core, decoded, buffer)) return;
   try {
     core.write_bytes(linear, buffer, size);
   } catch (...) {
@@ -439,7 +465,7 @@ void run_with_memory(Core& core, const Decoded& decoded) {
   const std::uint64_t linear = core.memory_operand(decoded, decoded.memory_size, access);
   if ((decoded.native & kNativeAligned) != 0 && linear % decoded.memory_size != 0) core.raise_gp();
   if (std::uint8_t* host = core.host_pointer(linear, decoded.memory_size, access)) {
-    decoded.thunk(&core.block(), host);
+    run_thunk(core, decoded, host);
     return;
   }
   if (writes && core.run_on_code_page(linear, decoded.memory_size, decoded)) return;
@@ -477,31 +503,16 @@ void run_operand(Core& core, const Decoded& decoded) {
   }
 }
 
-/// SIMD floating point: runs with every exception masked; what the guest has not masked undoes the instruction.
+/// SIMD floating point: the host raises what the guest has not masked.
 void run_float(Core& core, const Decoded& decoded) {
-  VcpuBlock& block = core.block();
   constexpr std::uint32_t kMasks = 0x1F80;
   constexpr std::uint32_t kStatus = 0x3F;
-  const std::uint32_t before = block.vector.mxcsr;
-  block.vector.mxcsr_run = (before | kMasks) & ~kStatus;
+  const std::uint32_t before = core.block().vector.mxcsr;
   if ((before & kMasks) == kMasks) [[likely]] {
     run_operand(core, decoded);
-    block.vector.mxcsr = before | (block.vector.mxcsr_run & kStatus);
   } else {
-    const auto gpr = block.gpr;
-    const std::uint64_t flags = block.rflags;
-    const VectorState vectors = block.vector;
+    const NativeFaultGuard guard(core.thunks());
     run_operand(core, decoded);
-    const std::uint32_t status = block.vector.mxcsr_run & kStatus;
-    if ((status & ~(before >> 7)) != 0) {
-      block.gpr = gpr;
-      block.rflags = flags;
-      block.vector = vectors;
-      block.vector.mxcsr = before | status;
-      _mm_setcsr(kMasks);
-      core.raise((block.cr4 & cr4::kOsxmmexcpt) != 0 ? vector::kXm : vector::kUd);
-    }
-    block.vector.mxcsr = before | status;
   }
   if ((before & ~kStatus) != kMasks) _mm_setcsr(kMasks);  // rounding and flushing modes are the guest's alone
 }
@@ -526,11 +537,17 @@ void run_vector(Core& core, const Decoded& decoded) {
 
 }  // namespace
 
+void run_thunk(Core& core, const Decoded& decoded, void* memory) {
+  if (decoded.thunk(&core.block(), memory) == 0) [[likely]] return;
+  _mm_setcsr(0x1F80);
+  core.raise((core.block().cr4 & cr4::kOsxmmexcpt) != 0 ? vector::kXm : vector::kUd);
+}
+
 bool Core::run_on_code_page(std::uint64_t linear, std::uint32_t size, const Decoded& decoded) {
   if ((linear & 0xFFF) + size > 4096) return false;
   const MmuResult place = look(linear, Access::kWrite, block_->tlb_context);
   if (place.status != MmuStatus::kCode) return false;
-  decoded.thunk(block_.get(), place.host);
+  run_thunk(*this, decoded, place.host);
   const auto offset = static_cast<std::uint32_t>(place.physical & 0xFFF);
   shared_.code_pages->wrote(block_.get(), shared_.physical->find(place.physical).ram_page, offset, offset + size - 1);
   return true;

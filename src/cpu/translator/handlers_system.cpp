@@ -98,6 +98,15 @@ unsigned debug_number(Core& core, unsigned number) {
   return number;
 }
 
+/// General detection: the debugger wants to see who touches its registers.
+void detect_debug_access(Core& core) {
+  constexpr std::uint64_t kGeneralDetect = 1U << 13;  // of DR7
+  constexpr std::uint64_t kDetected = 1U << 13;       // of DR6
+  if ((core.block().debug.dr7 & kGeneralDetect) == 0) return;
+  core.block().debug.dr6 |= kDetected;
+  core.raise(vector::kDb);
+}
+
 std::uint64_t read_debug(Core& core, unsigned number) {
   number = debug_number(core, number);
   if (number < 4) return core.block().debug.dr[number];
@@ -131,10 +140,12 @@ void move_special(Core& core, const Decoded& decoded) {
       break;
     case 0x21:
       need_cpl0(core);
+      detect_debug_access(core);
       core.write_register(decoded.reg, width, read_debug(core, decoded.rm));
       break;
     case 0x23:
       need_cpl0(core);
+      detect_debug_access(core);
       write_debug(core, decoded.reg, core.read_register(decoded.rm, width));
       break;
     case 0x8C: {

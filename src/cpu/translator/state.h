@@ -77,7 +77,6 @@ struct alignas(64) VectorState {
   alignas(64) std::array<std::uint8_t, 512> x87 = reset_x87();
   std::uint32_t mxcsr = 0x1F80;
   std::uint32_t pkru = 0;
-  std::uint32_t mxcsr_run = 0x1F80;  ///< for single native instructions: with all exceptions masked
 };
 
 /// Registers that live in MSRs and that the engine keeps.

@@ -9,6 +9,7 @@
 #include <new>
 #include <optional>
 
+#include "cpu/translator/native_faults.h"
 #include "cpu/translator/registers.h"
 #include "cpu/translator/state.h"
 #include "cpu/translator/xsave.h"
@@ -257,7 +258,7 @@ class Emitter : public Xbyak::CodeGenerator {
     }
     mov(block, rdi);
     if ((native & (kNativeX87 | kNativeMmx)) != 0) fxrstor64(at(offset::kX87));
-    if ((native & kNativeFloat) != 0) ldmxcsr(at(kMxcsrRun));
+    if ((native & kNativeFloat) != 0) ldmxcsr(at(offset::kMxcsr));
     const bool wide = (native & kNativeAvx) != 0;
     const bool widest = (native & kNativeAvx512) != 0;
     for (int number = 0; number < 32; ++number) {
@@ -281,6 +282,7 @@ class Emitter : public Xbyak::CodeGenerator {
     for (unsigned number = 0; number < 16; ++number) {
       if ((print.gpr_used & bit(number)) != 0) mov(host_of(number), at(offset::kGpr + 8 * number));
     }
+    instruction_at_ = getSize();
     for (const char value : instruction) db(static_cast<std::uint8_t>(value));
     for (unsigned number = 0; number < 16; ++number) {
       if ((print.gpr_written & bit(number)) != 0) mov(at(offset::kGpr + 8 * number), host_of(number));
@@ -304,17 +306,24 @@ class Emitter : public Xbyak::CodeGenerator {
     for (int number = 0; number < 8; ++number) {
       if ((print.mask_written & bit(static_cast<unsigned>(number))) != 0) kmovq(at(opmask(number)), Xbyak::Opmask(number));
     }
-    if (wide) vzeroupper();
-    if ((native & kNativeFloat) != 0) stmxcsr(at(kMxcsrRun));
-    if ((native & (kNativeX87 | kNativeMmx)) != 0) {
-      save_x87(plan.block);
-      fninit();
-    }
-    for (auto number = kPreserved.rbegin(); number != kPreserved.rend(); ++number) {
-      if ((used & bit(*number)) != 0) pop(Reg64(static_cast<int>(*number)));
-    }
-    ret();
+    const auto leave = [&](bool faulted) {
+      if ((native & (kNativeX87 | kNativeMmx)) != 0) save_x87(plan.block);  // MMX registers are in use even where the instruction faults
+      if (wide) vzeroupper();
+      if ((native & kNativeFloat) != 0) stmxcsr(at(offset::kMxcsr));
+      if ((native & (kNativeX87 | kNativeMmx)) != 0) fninit();
+      for (auto number = kPreserved.rbegin(); number != kPreserved.rend(); ++number) {
+        if ((used & bit(*number)) != 0) pop(Reg64(static_cast<int>(*number)));
+      }
+      mov(eax, faulted ? 1 : 0);
+      ret();
+    };
+    leave(false);
+    way_out_at_ = getSize();
+    if ((native & kNativeFloat) != 0) leave(true);
   }
+
+  [[nodiscard]] std::size_t instruction_at() const { return instruction_at_; }
+  [[nodiscard]] std::size_t way_out_at() const { return way_out_at_; }
 
  private:
   /// FXSAVE64 [block + home], which Xbyak does not name.
@@ -330,7 +339,9 @@ class Emitter : public Xbyak::CodeGenerator {
   static std::size_t opmask(int number) {
     return offsetof(VcpuBlock, vector) + offsetof(VectorState, opmask) + 8 * static_cast<std::size_t>(number);
   }
-  static constexpr std::size_t kMxcsrRun = offsetof(VcpuBlock, vector) + offsetof(VectorState, mxcsr_run);
+
+  std::size_t instruction_at_ = 0;
+  std::size_t way_out_at_ = 0;  ///< the end when it takes no floating-point exception
 };
 
 }  // namespace
@@ -347,6 +358,7 @@ Thunks::Thunks() {
   if (writable == MAP_FAILED || executable == MAP_FAILED) throw std::bad_alloc();
   writable_ = static_cast<std::uint8_t*>(writable);
   executable_ = static_cast<std::uint8_t*>(executable);
+  NativeFaultGuard::install();
 }
 
 Thunks::~Thunks() {
@@ -356,7 +368,13 @@ Thunks::~Thunks() {
 
 void Thunks::clear() {
   known_.clear();
+  ways_out_.clear();
   used_ = 0;
+}
+
+std::uint64_t Thunks::way_out(std::uint64_t address) const {
+  const auto found = ways_out_.find(address);
+  return found == ways_out_.end() ? 0 : found->second;
 }
 
 Thunk Thunks::get(const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands,
@@ -379,6 +397,8 @@ Thunk Thunks::get(const ZydisDecodedInstruction& instruction, const ZydisDecoded
   if (used_ + size > kBytes) return nullptr;
   std::memcpy(writable_ + used_, emitter.getCode(), emitter.getSize());
   const auto thunk = reinterpret_cast<Thunk>(executable_ + used_);
+  const auto place = reinterpret_cast<std::uint64_t>(thunk);
+  if (emitter.way_out_at() != emitter.getSize()) ways_out_.emplace(place + emitter.instruction_at(), place + emitter.way_out_at());
   used_ += size;
   known_.emplace(std::move(key), thunk);
   return thunk;

@@ -31,6 +31,8 @@ class Thunks {
   [[nodiscard]] bool is_nearly_full() const { return used_ + kMargin > kBytes; }
   void clear();
   [[nodiscard]] std::size_t size() const { return known_.size(); }
+  /// Where a thunk is left whose instruction, at this address, takes a floating-point exception; 0 when there is none.
+  [[nodiscard]] std::uint64_t way_out(std::uint64_t address) const;
 
  private:
   static constexpr std::size_t kBytes = 16U << 20;
@@ -39,6 +41,7 @@ class Thunks {
   std::uint8_t* executable_ = nullptr;
   std::size_t used_ = 0;
   std::unordered_map<std::string, Thunk> known_;
+  std::unordered_map<std::uint64_t, std::uint64_t> ways_out_;  ///< by the instruction's address
 };
 
 }  // namespace bygone::cpu::translator

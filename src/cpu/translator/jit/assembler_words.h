@@ -24,6 +24,8 @@ enum class Word : std::uint8_t {
   kCache,        ///< the Cache of this vCPU
   kBounce,       ///< a buffer of 128 bytes for loads that cross pages
   kMode,         ///< ModeKey of the running code
+  kFsBound,      ///< 32-bit code: offsets from here on are the interpreter's, which looks at the segment's limit and type
+  kGsBound,
 };
 [[nodiscard]] constexpr std::uint32_t word_offset(Word word) {
   return static_cast<std::uint32_t>(offset::kTranslator + 8 * static_cast<std::size_t>(word));

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 #include <xbyak/xbyak.h>
 
@@ -81,14 +82,18 @@ class NativeRunner {
     frame_->data_selector = 1U << 3 | 7;
   }
 
-  /// The signal that the code ends with, or 0. The state is lost then.
+  /// The signal that the code ends with, or 0. The state is lost then, but for x87 and MXCSR.
   int run_to_signal(std::span<const std::uint8_t> bytes) {
     constexpr std::array kSignals = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
     static thread_local sigjmp_buf place;
     std::array<struct sigaction, kSignals.size()> before = {};
     struct sigaction action = {};
-    action.sa_handler = [](int signal) { siglongjmp(place, signal); };
-    action.sa_flags = SA_ONSTACK;
+    static thread_local std::array<std::uint8_t, 512> float_then;
+    action.sa_sigaction = [](int signal, siginfo_t*, void* context) {
+      std::memcpy(float_then.data(), static_cast<ucontext_t*>(context)->uc_mcontext.fpregs, float_then.size());
+      siglongjmp(place, signal);
+    };
+    action.sa_flags = SA_ONSTACK | SA_SIGINFO;
     std::array<std::uint8_t, 32768> stack;
     stack_t own = {};
     stack_t old = {};
@@ -100,6 +105,7 @@ class NativeRunner {
     if (signal == 0) {
       run(bytes);
     } else {
+      float_at_signal_ = float_then;
       asm volatile("fninit; cld");
       const std::uint32_t mxcsr = 0x1F80;
       asm volatile("ldmxcsr %0" : : "m"(mxcsr));
@@ -108,6 +114,9 @@ class NativeRunner {
     ::sigaltstack(&old, nullptr);
     return signal;
   }
+
+  /// An FXSAVE image.
+  [[nodiscard]] std::span<const std::uint8_t> float_at_signal() const { return float_at_signal_; }
 
   void run(std::span<const std::uint8_t> bytes) {
     std::memcpy(code_, bytes.data(), bytes.size());
@@ -222,6 +231,7 @@ class NativeRunner {
   std::uint8_t* data_ = nullptr;
   std::uint8_t* exit_ = nullptr;
   std::uint64_t out_ = 0;
+  std::array<std::uint8_t, 512> float_at_signal_ = {};
   void (*enter_)() = nullptr;
   std::unique_ptr<NativeFrame> frame_;
 };

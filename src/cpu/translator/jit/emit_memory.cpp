@@ -69,6 +69,11 @@ void Emitter::emit_address(const ZydisDecodedOperand& operand, bool with_segment
   }
   if (!with_segment || (memory.segment != ZYDIS_REGISTER_FS && memory.segment != ZYDIS_REGISTER_GS)) return;
   const auto segment = memory.segment == ZYDIS_REGISTER_FS ? SegmentName::kFs : SegmentName::kGs;
+  if (!trace_.mode.is_64()) {
+    code_.load(r11, segment == SegmentName::kFs ? Word::kFsBound : Word::kGsBound);
+    code_.cmp(r10, r11);
+    cold_.push_back({.kind = Cold::Kind::kInterpret, .from = code_.jump_later_if(3), .target = in_->rip});
+  }
   code_.gs_form();
   if (trace_.mode.is_64()) code_.add(r10, ptr[at(offset::segment_base(segment))]);
   else code_.add(r10d, ptr[at(offset::segment_base(segment))]);

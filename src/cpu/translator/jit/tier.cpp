@@ -75,8 +75,24 @@ Tier1Result Tier::run(VcpuBlock& block) {
   }
 }
 
+namespace {
+
+/// Accesses of whatever size whose offsets are below it fit the segment and are allowed.
+std::uint64_t offset_bound(const Segment& segment) {
+  constexpr std::uint32_t kCode = 8, kExpandsDown = 4, kWritable = 2;
+  constexpr std::uint32_t kLargest = 64;
+  const std::uint32_t type = segment.attributes & (kCode | kExpandsDown | kWritable);
+  if ((segment.attributes & kSegmentUnusable) != 0 || (segment.attributes & kSegmentPresent) == 0 || type != kWritable) return 0;
+  if (segment.limit == 0xFFFF'FFFF) return std::uint64_t{1} << 32;  // what goes beyond begins again
+  return segment.limit < kLargest ? 0 : segment.limit - kLargest + 2;
+}
+
+}  // namespace
+
 void Tier::enter(VcpuBlock& block, const Block& target) {
   ++entries_;
+  word(block, Word::kFsBound) = offset_bound(block.segments[static_cast<std::size_t>(SegmentName::kFs)]);
+  word(block, Word::kGsBound) = offset_bound(block.segments[static_cast<std::size_t>(SegmentName::kGs)]);
   // Arithmetic flags: AH as LAHF leaves it, AL = OF.
   word(block, Word::kFlags) = (block.rflags & 0xFF) << 8 | (block.rflags >> 11 & 1);
   word(block, Word::kVectorsHome) = 1;

@@ -366,5 +366,30 @@ TEST(Tier32, compatibility_mode_code) {
   EXPECT_EQ(machine.gpr(2), TestMachine::kCode + 14);
 }
 
+TEST(Tier32, access_beyond_the_limit_of_fs_or_to_a_read_only_segment_is_for_the_interpreter) {
+  TestMachine machine(32, true);
+  const std::uint8_t code[] = {0x64, 0x8B, 0x01,  // mov eax, fs:[ecx]
+                               0x0F, 0x05};       // the interpreter's
+  machine.load(TestMachine::kCode, code);
+  Segment& fs = machine.block().segments[static_cast<std::size_t>(SegmentName::kFs)];
+  const auto stops_behind = [&](std::uint64_t offset) {
+    machine.gpr(0) = 0;
+    machine.gpr(1) = offset;
+    EXPECT_EQ(machine.run(TestMachine::kCode), Tier1Result::kInterpret);
+    return machine.block().rip - TestMachine::kCode;
+  };
+  fs = {TestMachine::kData, 0xFFF, 0x3B, 0x40F3};
+  *machine.host(TestMachine::kData + 0x10) = 0x5A;
+  EXPECT_EQ(stops_behind(0x10), 3U);
+  EXPECT_EQ(machine.gpr(0), 0x5AU);
+  EXPECT_EQ(stops_behind(0x1000), 0U);
+  EXPECT_EQ(stops_behind(0xFFD), 0U);
+  fs = {TestMachine::kData, 0xFFFF'FFFF, 0x3B, 0xC0F3};
+  EXPECT_EQ(stops_behind(0x1000), 3U);
+  EXPECT_EQ(stops_behind(0xFFFF'FFF0), 3U) << "a negative offset";
+  fs.attributes = 0xC0F1;
+  EXPECT_EQ(stops_behind(0x10), 0U) << "whether it is a load is the interpreter's to see";
+}
+
 }  // namespace
 }  // namespace bygone::cpu::translator::jit
