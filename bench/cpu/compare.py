@@ -3,7 +3,8 @@
 
     bench/cpu/compare.py --kernel VMLINUZ [--bygone build/release/bin/bygone] [--without-qemu] [--markdown]
 
-The three run one after another on the same machine with the same kernel; every number is the best of many short runs. Needs
+The three run one after another on the same machine with the same kernel; every number is the best of many short runs. Then: how long
+the kernel takes from the machine's start to init (the best of three), and how much more two processes on two processors do than one. Needs
 gcc, a static busybox, cpio and, for the comparison, qemu-system-x86_64.
 """
 import argparse
@@ -13,11 +14,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
-/workloads
+echo BENCH-INIT
+for word in $(/bin/busybox cat /proc/cmdline); do
+  case $word in run=boot) ;; run=*) /workloads ${word#run=} ;; esac
+done
 /bin/busybox poweroff -f
 """
 
@@ -43,16 +49,45 @@ def build(folder):
 
 
 def measure(command, limit):
-    """Workload → nanoseconds an iteration, from the lines the workloads print."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False)
+    """Workload → nanoseconds an iteration, from the lines the workloads print; "boot": until the guest's init spoke."""
     result = {}
-    for line in done.stdout.decode(errors="replace").splitlines():
-        words = line.split()
-        if len(words) == 3 and words[0] == "BENCH":
-            result[words[1]] = float(words[2])
+    said = []
+    start = time.monotonic()
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        stop = threading.Timer(limit, process.kill)
+        stop.start()
+        for raw in process.stdout:
+            line = raw.decode(errors="replace")
+            said.append(line)
+            words = line.split()
+            if words == ["BENCH-INIT"]:
+                result["boot"] = (time.monotonic() - start) * 1e9
+            elif len(words) == 3 and words[0] == "BENCH":
+                result[words[1]] = float(words[2])
+        stop.cancel()
     if not result:
-        sys.exit(f"compare.py: no results from {command[0]}:\n{done.stderr.decode(errors='replace')[-2000:]}")
+        sys.exit(f"compare.py: no results from {command[0]}:\n{''.join(said)[-2000:]}")
     return result
+
+
+class Guest:
+    """One of the two: a command for a number of processors and what init shall run."""
+
+    def __init__(self, command, limit):
+        self.command, self.limit = command, limit
+
+    def run(self, what, processors=1):
+        return measure(self.command(processors, f"console=ttyS0 quiet panic=-1 run={what}"), self.limit)
+
+    def boot(self):
+        return min(self.run("boot")["boot"] for _ in range(3)) / 1e9
+
+    def gain(self):
+        return gain(self.run("pair", processors=2))
+
+
+def gain(times):
+    return 2 * times["one-process"] / times["two-processes"]
 
 
 def main():
@@ -63,16 +98,22 @@ def main():
     parser.add_argument("--markdown", action="store_true", help="a table for docs/software-cpu.md")
     parser.add_argument("--limit", type=int, default=600, help="seconds that one of the runs may take")
     arguments = parser.parse_args()
-    append = "console=ttyS0 quiet panic=-1"
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         program, disk = build(folder)
+        bygone = Guest(lambda processors, append: [
+            arguments.bygone, "boot", "--engine", "software", "--memory", "512M", "--cpus", str(processors), "--kernel", arguments.kernel,
+            "--initrd", disk, "--append", append], arguments.limit)
+        qemu = Guest(lambda processors, append: [
+            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-m", "512", "-smp", str(processors), "-nodefaults", "-display", "none",
+            "-serial", "stdio", "-no-reboot", "-kernel", arguments.kernel, "-initrd", disk, "-append", append], arguments.limit)
         native = measure([program], arguments.limit)
-        ours = measure([arguments.bygone, "boot", "--engine", "software", "--memory", "512M", "--kernel", arguments.kernel,
-                        "--initrd", disk, "--append", append], arguments.limit)
-        theirs = {} if arguments.without_qemu else measure(
-            ["qemu-system-x86_64", "-accel", "tcg", "-m", "512", "-nodefaults", "-display", "none", "-serial",
-             "stdio", "-no-reboot", "-kernel", arguments.kernel, "-initrd", disk, "-append", append], arguments.limit)
+        ours = bygone.run("all")
+        theirs = {} if arguments.without_qemu else qemu.run("all")
+        guests = {"software CPU": bygone} if arguments.without_qemu else {"software CPU": bygone, "QEMU TCG": qemu}
+        boots = [f"{guest.boot():.2f} s on the {who}" for who, guest in guests.items()]
+        gains = [f"{gain(measure([program, 'pair'], arguments.limit)):.2f} natively"]
+        gains += [f"{guest.gain():.2f} on the {who}" for who, guest in guests.items()]
     if arguments.markdown:
         print("| workload | native, ns | software CPU / native | QEMU TCG / native | TCG / software CPU |")
         print("| --- | --- | --- | --- | --- |")
@@ -82,6 +123,8 @@ def main():
         cells = [workload, f"{base:.1f}", f"{ours[workload] / base:.2f}"]
         cells += [f"{theirs[workload] / base:.2f}", f"{theirs[workload] / ours[workload]:.2f}"] if workload in theirs else ["", ""]
         print("| " + " | ".join(cells) + " |" if arguments.markdown else "{:18} {:>14} {:>8} {:>8} {:>8}".format(*cells))
+    print(f"\nFrom the machine's start to the guest's init: {', '.join(boots)}.")
+    print(f"Two processes on two processors do as much as one does, times: {', '.join(gains)}.")
     return 0
 
 

@@ -1,5 +1,7 @@
 // Workloads that bench/cpu runs natively, on the software CPU and under QEMU: one line "name nanoseconds-per-iteration" each.
 #define _GNU_SOURCE
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +59,83 @@ static void chase(long n) {
   void** p = chain;
   for (long i = 0; i < n; ++i) p = *p;
   sink = (uint64_t)p;
+}
+
+// What CoreMark is made of, in about its proportions: a list that is searched and reversed, a matrix of small integers, a state
+// machine over text, and a CRC, bit by bit, of what they find.
+static uint16_t crc16(uint16_t crc, uint16_t value) {
+  for (int i = 0; i < 16; ++i, value >>= 1) crc = (uint16_t)((crc ^ value) & 1 ? (crc >> 1) ^ 0xA001 : crc >> 1);
+  return crc;
+}
+
+struct node {
+  struct node* next;
+  uint16_t key, value;
+};
+
+static uint16_t use_list(uint16_t crc) {
+  static struct node nodes[64];
+  struct node* head = NULL;
+  for (int i = 0; i < 64; ++i) {
+    nodes[i] = (struct node){head, (uint16_t)(i * 37 & 63), (uint16_t)(i ^ crc)};
+    head = &nodes[i];
+  }
+  for (uint16_t key = 0; key < 16; ++key) {
+    struct node* found = head;
+    while (found != NULL && found->key != key * 4) found = found->next;
+    crc = crc16(crc, found == NULL ? key : found->value);
+    struct node* reversed = NULL;
+    while (head != NULL) {
+      struct node* next = head->next;
+      head->next = reversed;
+      reversed = head;
+      head = next;
+    }
+    head = reversed;
+  }
+  return crc;
+}
+
+static uint16_t use_matrix(uint16_t crc) {
+  static int16_t a[12][12], b[12][12];
+  int32_t sum = 0;
+  for (int i = 0; i < 12; ++i) {
+    for (int j = 0; j < 12; ++j) {
+      a[i][j] = (int16_t)(crc + i * j);
+      b[i][j] = (int16_t)(crc ^ (i - j));
+    }
+  }
+  for (int i = 0; i < 12; ++i) {
+    for (int j = 0; j < 12; ++j) {
+      int32_t cell = 0;
+      for (int k = 0; k < 12; ++k) cell += a[i][k] * b[k][j];
+      sum += cell >> 4 & 0x7F;
+    }
+  }
+  return crc16(crc, (uint16_t)sum);
+}
+
+static uint16_t use_states(uint16_t crc) {
+  static const char text[] = "5012,-874,+122,1.5e-6,0x3f,.25,T0.3e-1F,-110.700,+0.64400,";
+  unsigned states[5] = {0}, state = 0;
+  for (const char* at = text; *at != 0; ++at) {
+    switch (state) {
+      case 0: state = *at >= '0' && *at <= '9' ? 1 : *at == '+' || *at == '-' ? 0 : *at == '.' ? 2 : 4; break;
+      case 1: state = *at >= '0' && *at <= '9' ? 1 : *at == '.' ? 2 : *at == ',' ? 0 : 4; break;
+      case 2: state = *at >= '0' && *at <= '9' ? 2 : *at == 'e' ? 3 : *at == ',' ? 0 : 4; break;
+      case 3: state = *at == ',' ? 0 : 3; break;
+      default: state = *at == ',' ? 0 : 4; break;
+    }
+    ++states[state];
+  }
+  for (int i = 0; i < 5; ++i) crc = crc16(crc, (uint16_t)states[i]);
+  return crc;
+}
+
+static void integer_mix(long n) {
+  uint16_t crc = 0;
+  for (long i = 0; i < n; ++i) crc = use_states(use_matrix(use_list(crc)));
+  sink = crc;
 }
 
 static void sse_double(long n) {
@@ -171,9 +250,46 @@ static void measure(const char* name, void (*work)(long), long first) {
   fflush(stdout);
 }
 
+// Nanoseconds until as many processes as are asked for, each on a processor of its own, have done the same work.
+static double together(int processes) {
+  double best = 0;
+  struct {
+    atomic_int ready, go;
+  }* start_line = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  for (int run = 0; run < 12; ++run) {
+    start_line->ready = start_line->go = 0;
+    for (int i = 0; i < processes; ++i) {
+      if (fork() != 0) continue;
+      cpu_set_t own;
+      CPU_ZERO(&own);
+      CPU_SET(i, &own);
+      sched_setaffinity(0, sizeof own, &own);
+      start_line->ready++;
+      while (start_line->go == 0) sched_yield();
+      integer_mix(800);
+      _exit(0);
+    }
+    while (start_line->ready < processes) usleep(100);
+    double start = now();
+    start_line->go = 1;
+    while (wait(NULL) > 0) continue;
+    double took = now() - start;
+    if (best == 0 || took < best) best = took;
+  }
+  munmap(start_line, 4096);
+  return best * 1e9;
+}
+
+// workloads [all|pair]: an argument of another kind is what fork-exec-wait starts.
 int main(int argc, char** argv) {
-  if (argc > 1) return 0;
+  int is_pair = argc > 1 && strcmp(argv[1], "pair") == 0;
+  if (argc > 1 && !is_pair && strcmp(argv[1], "all") != 0) return 0;
   self = argv[0];
+  if (is_pair) {
+    printf("BENCH one-process %.0f\n", together(1));
+    printf("BENCH two-processes %.0f\n", together(2));
+    return 0;
+  }
   for (uint32_t i = 0; i < 256; ++i) {
     uint32_t c = i;
     for (int k = 0; k < 8; ++k) c = c & 1 ? 0xEDB88320U ^ (c >> 1) : c >> 1;
@@ -182,6 +298,7 @@ int main(int argc, char** argv) {
   for (int i = 0; i < 2048; ++i) chain[i] = &chain[(i * 769 + 1) & 2047];
   measure("alu", alu, 100000);
   measure("crc-table", crc, 100000);
+  measure("integer-mix", integer_mix, 100);
   measure("recursive-calls", calls, 10);
   measure("quicksort", sorting, 1);
   measure("pointer-chase", chase, 100000);
