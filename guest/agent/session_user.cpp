@@ -1,6 +1,7 @@
 #include "session_user.h"
 
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <grp.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -16,8 +17,6 @@
 #include <optional>
 
 #include "support/unique_fd.h"
-
-extern char** environ;
 
 namespace bygone::agent {
 namespace {
@@ -70,7 +69,7 @@ template <typename Condition>
   const std::string runtime = "/run/user/" + std::to_string(user.uid);
   if (std::filesystem::is_directory(runtime)) variables["XDG_RUNTIME_DIR"] = runtime;
   std::vector<std::string> result;
-  for (const auto& [name, value] : variables) result.push_back(name + "=" + value);
+  for (const auto& [name, value] : variables) result.push_back(fmt::format("{}={}", name, value));
   return result;
 }
 

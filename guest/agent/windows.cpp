@@ -33,7 +33,7 @@ using ReplyPointer = std::unique_ptr<T, Free>;
           static_cast<std::size_t>(xcb_get_property_value_length(reply)) / 4};
 }
 
-[[nodiscard]] std::string up_to_nul(std::string text) { return text.substr(0, text.find('\0')); }
+[[nodiscard]] std::string up_to_nul(const std::string& text) { return text.substr(0, text.find('\0')); }
 
 /// The requests about one window, sent together so that the whole list costs one round trip.
 struct WindowQuestions {

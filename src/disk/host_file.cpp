@@ -89,9 +89,10 @@ class HostFile final : public File {
       ++in_flight_;
     }
     if (request.length == 0) return finish(request, {});
+    const bool goes_direct = direct_ && is_aligned(request);
     switch (request.operation) {
       case FileOperation::kRead:
-      case FileOperation::kWrite: return transfer(std::move(request), direct_ && is_aligned(request));
+      case FileOperation::kWrite: return transfer(std::move(request), goes_direct);
       case FileOperation::kZero: return deallocate(std::move(request), FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE);
       case FileOperation::kDiscard: return deallocate(std::move(request), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
     }

@@ -66,7 +66,7 @@ void ImageDevice::submit(BlockRequest request) {
   operation->request = std::move(request);
   const bool is_transfer =
       operation->request.operation == BlockOperation::kRead || operation->request.operation == BlockOperation::kWrite;
-  is_transfer ? start_transfer(std::move(operation)) : start_zeroing(std::move(operation));
+  is_transfer ? start_transfer(operation) : start_zeroing(operation);
 }
 
 Result<Extent> ImageDevice::find(std::uint64_t offset, std::uint64_t length) {
@@ -107,7 +107,7 @@ Result<ImageDevice::Place> ImageDevice::locate_in_ancestors(std::uint64_t offset
   return place;
 }
 
-void ImageDevice::start_transfer(std::shared_ptr<Operation> operation) {
+void ImageDevice::start_transfer(const std::shared_ptr<Operation>& operation) {
   std::vector<Piece> pieces;
   Result<void> planned = plan_transfer(*operation, pieces);
   run_pieces(operation, std::move(pieces));
@@ -150,7 +150,7 @@ Result<void> ImageDevice::plan_transfer(Operation& operation, std::vector<Piece>
   return {};
 }
 
-void ImageDevice::start_zeroing(std::shared_ptr<Operation> operation) {
+void ImageDevice::start_zeroing(const std::shared_ptr<Operation>& operation) {
   std::vector<Piece> pieces;
   Result<void> planned = plan_zeroing(*operation, pieces);
   run_pieces(operation, std::move(pieces));

@@ -58,8 +58,8 @@ class ImageDevice final : public BlockDevice {
   [[nodiscard]] Result<Place> locate(std::uint64_t offset, std::uint64_t length);
   [[nodiscard]] Result<Place> locate_locked(std::uint64_t offset, std::uint64_t length);
   [[nodiscard]] Result<Place> locate_in_ancestors(std::uint64_t offset, std::uint64_t length);
-  void start_transfer(std::shared_ptr<Operation> operation);
-  void start_zeroing(std::shared_ptr<Operation> operation);
+  void start_transfer(const std::shared_ptr<Operation>& operation);
+  void start_zeroing(const std::shared_ptr<Operation>& operation);
   Result<void> plan_transfer(Operation& operation, std::vector<Piece>& pieces);
   Result<void> plan_zeroing(Operation& operation, std::vector<Piece>& pieces);
   void run_pieces(const std::shared_ptr<Operation>& operation, std::vector<Piece> pieces);

@@ -85,7 +85,7 @@ class EveryForm : public testing::TestWithParam<Form> {
   }
   /// A chain base ← middle ← leaf for forms that can have one, with random content in each; the model is what the leaf shows.
   std::string make_filled(Model& model) const {
-    const std::string base = path("base");
+    std::string base = path("base");
     EXPECT_TRUE(create(base));
     fill(base, model, 1);
     if (GetParam().format == DiskFormat::kRaw || GetParam().kind == DiskKind::kFixed) return base;

@@ -19,7 +19,7 @@ Result<std::string> begin_undo(const std::string& base) {
   BYGONE_ASSIGN(options.format, format_of_name(base));
   options.kind = DiskKind::kDifferencing;
   options.parent = base;
-  const std::string path = undo_path(base);
+  std::string path = undo_path(base);
   BYGONE_CHECK(create_disk(path, options));
   return path;
 }

@@ -325,7 +325,7 @@ Result<void> VhdxLayout::begin_modification() {
   }
   if (log_) return {};
   const Guid guid = Guid::random();
-  BYGONE_ASSIGN(VhdxLogWriter log, VhdxLogWriter::create(file_, header_.log_offset, header_.log_length, guid));
+  BYGONE_ASSIGN(const VhdxLogWriter log, VhdxLogWriter::create(file_, header_.log_offset, header_.log_length, guid));
   VhdxHeader next = header_;
   next.log_guid = guid;
   next.file_write_guid = Guid::random();
@@ -333,7 +333,7 @@ Result<void> VhdxLayout::begin_modification() {
   BYGONE_CHECK(write_vhdx_header(file_, next));
   header_ = next;
   is_stamped_ = false;
-  log_.emplace(std::move(log));
+  log_.emplace(log);
   return {};
 }
 
