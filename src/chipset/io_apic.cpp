@@ -91,12 +91,8 @@ std::optional<unsigned> IoApic::store(std::uint32_t value) {
   if (selector_ < 0x10 || pin >= kPinCount) return std::nullopt;
   std::uint64_t& entry = entries_[pin];
   const std::uint64_t read_only = entry & ~kEntryWritable;
-  std::uint64_t wanted = entry;
-  if (selector_ % 2 == 0) {
-    wanted = (entry & 0xFFFFFFFF00000000) | value;
-  } else {
-    wanted = (entry & 0xFFFFFFFF) | static_cast<std::uint64_t>(value) << 32;
-  }
+  const bool is_low_half = selector_ % 2 == 0;
+  const std::uint64_t wanted = is_low_half ? (entry & 0xFFFFFFFF00000000) | value : (entry & 0xFFFFFFFF) | static_cast<std::uint64_t>(value) << 32;
   entry = (wanted & kEntryWritable) | read_only;
   if ((entry & kLevel) == 0) {
     entry &= ~kRemoteIrr;  // guests turn a stuck level input into an edge and back to free it

@@ -266,7 +266,8 @@ void Hypervisor::fill_reference_tsc_page() {
     content.offset = time_.offset();
     std::ranges::copy(bytes_of(content).subspan(sizeof(le64)), page.begin() + sizeof(le64));
     // 0 means invalid and all-ones meant so in older versions of the interface.
-    if (++reference_tsc_sequence_ == 0 || reference_tsc_sequence_ == 0xFFFFFFFF) reference_tsc_sequence_ = 1;
+    ++reference_tsc_sequence_;
+    if (reference_tsc_sequence_ == 0 || reference_tsc_sequence_ == 0xFFFFFFFF) reference_tsc_sequence_ = 1;
     sequence.store(reference_tsc_sequence_, std::memory_order_seq_cst);
   }
   reference_tsc_page_.wrote(0, sizeof(tlfs::ReferenceTscPage));

@@ -137,7 +137,7 @@ void Synic::signal_event(VpIndex index, std::uint8_t sint, std::uint16_t flag) {
   {
     const std::lock_guard lock(vp.mutex);
     if ((vp.control & tlfs::kSynicEnabled) == 0 || !vp.event_page.is_placed()) return;
-    const std::size_t offset = sint * tlfs::kEventFlagBytes + flag / 32 * 4;
+    const std::size_t offset = std::size_t{sint} * tlfs::kEventFlagBytes + std::size_t{flag} / 32 * 4;
     std::atomic_ref word(*reinterpret_cast<std::uint32_t*>(vp.event_page.bytes().data() + offset));
     const std::uint32_t bit = 1U << (flag % 32);
     if ((word.fetch_or(bit, std::memory_order_acq_rel) & bit) != 0) return;

@@ -187,7 +187,9 @@ TEST_F(BackendTest, nat_forwards_a_port_of_the_host) {
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   address.sin_port = htons(port);
-  ::connect(client.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+  if (::connect(client.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+    ASSERT_EQ(errno, EINPROGRESS);
+  }
   const auto is_syn = [](const Frame& frame) {
     const FrameLayout layout = find_headers(frame);
     if (layout.transport != FrameLayout::Transport::kTcp) return false;
