@@ -26,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   info.reads_zero_after_unmap = true;
   controller.attach_disk(0, std::make_shared<disk::MemoryBlockDevice>(info));
   info.logical_sector_bytes = 2048;
-  controller.attach_dvd(1, std::make_shared<disk::MemoryBlockDevice>(info));
+  controller.attach_dvd(1, {std::make_shared<disk::MemoryBlockDevice>(info)});
   auto channel = guest.open(controller, {.ring_pages = 3});
   const auto send_control = [&](wire::StorageOperation operation, std::uint16_t body) {
     wire::StoragePacket packet = {};

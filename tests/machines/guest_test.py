@@ -31,13 +31,13 @@ PROGRAM = KERNEL = None
 run_nested.MODULES = ["drivers/hv/hv_vmbus.ko", "drivers/hv/hv_utils.ko", "drivers/hid/hid.ko", "drivers/hid/hid-hyperv.ko",
                       "drivers/input/serio/hyperv-keyboard.ko", "drivers/video/fbdev/hyperv_fb.ko", "drivers/input/evdev.ko",
                       "drivers/scsi/scsi_common.ko", "drivers/scsi/scsi_mod.ko", "drivers/scsi/scsi_transport_fc.ko", "drivers/scsi/hv_storvsc.ko",
-                      "drivers/scsi/sd_mod.ko", "drivers/net/hyperv/hv_netvsc.ko"]
+                      "drivers/scsi/sd_mod.ko", "drivers/cdrom/cdrom.ko", "drivers/scsi/sr_mod.ko", "drivers/net/hyperv/hv_netvsc.ko"]
 
 INIT = """#!/bin/busybox sh
 export PATH=/bin:/sbin
 /bin/busybox --install -s /bin
 mount -t proc none /proc; mount -t sysfs none /sys; mount -t devtmpfs none /dev
-for module in hv_vmbus hyperv-keyboard hid hid-hyperv evdev hyperv_fb scsi_common scsi_mod scsi_transport_fc hv_storvsc sd_mod hv_netvsc; do insmod /modules/$module.ko; done
+for module in hv_vmbus hyperv-keyboard hid hid-hyperv evdev hyperv_fb scsi_common scsi_mod scsi_transport_fc hv_storvsc sd_mod cdrom sr_mod hv_netvsc; do insmod /modules/$module.ko; done
 grep -q deaf /proc/cmdline || insmod /modules/hv_utils.ko
 for try in 1 2 3 4 5 6 7 8 9; do [ -e /dev/fb0 ] && [ -e /dev/input/event1 ] && break; sleep 1; done
 for event in /dev/input/event*; do
@@ -273,6 +273,54 @@ class GuestTest(MachineTest):
         self.assertRegex(json.loads(person.run("inspect", name))["crash"], record)
         self.assertRegex(person.log(name), "the guest crashed: " + record.removeprefix("(?s)").split(" .*")[0])
         person.run("stop", name, "--force")
+
+    def test_media_stay_in_a_saved_machines_drive(self):
+        person, name = self.person, "Media"
+        images = {}
+        for text in ("first", "second"):
+            images[text] = person.root / f"{text}.iso"
+            images[text].write_bytes(text.encode().ljust(1 << 20))
+        self.create(name, "--dvd", images["first"])
+        person.run("start", name)
+        console = self.console(name)
+        console.expect("guest is up")
+        reads = [0]
+
+        def read_from_guest():
+            reads[0] += 1
+            person.run("type", name, f"echo \"read {reads[0]}: $(head -c 6 /dev/sr0 2>&1)\" > /dev/ttyS0\n")
+            console.expect(rf"read {reads[0]}: .*\n")
+            return re.search(rf"read {reads[0]}: (.*)\r?\n", console.text)[1].strip()
+
+        def save_and_start():
+            nonlocal console
+            person.run("save", name)
+            person.run("start", name)
+            console = self.console(name)
+
+        self.assertEqual(read_from_guest(), "first")
+        person.run("insert", name, images["second"])
+        self.assertEqual(read_from_guest(), "second")
+        save_and_start()
+        self.assertEqual(read_from_guest(), "second")
+        person.run("save", name)
+        hidden = images["second"].rename(person.root / "hidden.iso")
+        refusal = person.fails("start", name)
+        self.assertIn(str(images["second"]), refusal)
+        self.assertIn("--fresh", refusal)
+        hidden.rename(images["second"])
+        person.run("start", name)
+        console = self.console(name)
+        self.assertEqual(read_from_guest(), "second")
+        person.run("eject", name)
+        save_and_start()
+        self.assertIn("No medium", read_from_guest())
+        person.run("stop", name)
+        person.run("start", name)
+        console = self.console(name)
+        console.expect("guest is up")
+        self.assertEqual(read_from_guest(), "first")
+        person.run("stop", name)
 
     def test_a_guest_that_ignores_shutdown(self):
         self.create("Deaf", append="deaf")

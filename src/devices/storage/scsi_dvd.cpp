@@ -41,12 +41,12 @@ ScsiOutcome reply_bytes(const ScsiCommand& command, const std::vector<std::uint8
 
 }  // namespace
 
-ScsiDvd::ScsiDvd(std::shared_ptr<disk::BlockDevice> medium, std::function<void()> ejected)
+ScsiDvd::ScsiDvd(Medium medium, std::function<void()> ejected)
     : medium_(std::move(medium)), ejected_(std::move(ejected)) {}
 
-std::uint64_t ScsiDvd::blocks() const { return medium_ ? medium_->info().size_bytes / kSectorBytes : 0; }
+std::uint64_t ScsiDvd::blocks() const { return medium_.device ? medium_.device->info().size_bytes / kSectorBytes : 0; }
 
-void ScsiDvd::insert(std::shared_ptr<disk::BlockDevice> medium) {
+void ScsiDvd::insert(Medium medium) {
   medium_ = std::move(medium);
   tray_open_ = false;
   event_ = MediaEvent::kNewMedia;
@@ -54,11 +54,11 @@ void ScsiDvd::insert(std::shared_ptr<disk::BlockDevice> medium) {
 }
 
 Result<void> ScsiDvd::eject(Force force) {
-  if (locked_ && medium_ && force == Force::kRespectLock) {
+  if (locked_ && medium_.device && force == Force::kRespectLock) {
     event_ = MediaEvent::kEjectRequest;
     return fail(ErrorCode::kBusy, "the guest has locked the tray; eject the disc in the guest, or force the tray open");
   }
-  medium_.reset();
+  medium_ = {};
   locked_ = false;
   tray_open_ = true;
   event_ = MediaEvent::kMediaRemoval;
@@ -81,7 +81,7 @@ void ScsiDvd::execute(const ScsiCommand& command, Done done) {
 std::optional<ScsiOutcome> ScsiDvd::answer(const ScsiCommand& command) {
   switch (command.opcode()) {
     case Opcode::kInquiry: return inquire(command, {scsi::kTypeDvd, "Virtual DVD-ROM", {}, std::nullopt});
-    case Opcode::kTestUnitReady: return medium_ ? good() : no_medium();
+    case Opcode::kTestUnitReady: return medium_.device ? good() : no_medium();
     case Opcode::kRequestSense: {
       ScsiOutcome pending = attention_ ? check_condition(scsi::kSenseUnitAttention, *attention_) : good();
       attention_.reset();
@@ -106,17 +106,17 @@ std::optional<ScsiOutcome> ScsiDvd::answer(const ScsiCommand& command) {
 std::optional<ScsiOutcome> ScsiDvd::answer_about_medium(const ScsiCommand& command) {
   switch (command.opcode()) {
     case Opcode::kReadCapacity10: {
-      if (!medium_) return no_medium();
+      if (!medium_.device) return no_medium();
       scsi::ReadCapacity10Data data;
       data.last_block = static_cast<std::uint32_t>(blocks() == 0 ? 0 : blocks() - 1);
       data.block_bytes = kSectorBytes;
       return reply(command, bytes_of(data), sizeof data);
     }
-    case Opcode::kReadToc: return medium_ ? read_toc(command) : no_medium();
-    case Opcode::kReadDiscInformation: return medium_ ? read_disc_information(command) : no_medium();
-    case Opcode::kReadDiscStructure: return medium_ ? read_disc_structure(command) : no_medium();
+    case Opcode::kReadToc: return medium_.device ? read_toc(command) : no_medium();
+    case Opcode::kReadDiscInformation: return medium_.device ? read_disc_information(command) : no_medium();
+    case Opcode::kReadDiscStructure: return medium_.device ? read_disc_structure(command) : no_medium();
     case Opcode::kVerify10:
-    case Opcode::kSynchronizeCache10: return medium_ ? good() : no_medium();
+    case Opcode::kSynchronizeCache10: return medium_.device ? good() : no_medium();
     default: return std::nullopt;
   }
 }
@@ -126,11 +126,11 @@ ScsiOutcome ScsiDvd::start_stop(const ScsiCommand& command) {
   if ((command.cdb[4] & 2) == 0) return good();
   if ((command.cdb[4] & 1) != 0) {  // load: there is only what the host puts in
     tray_open_ = false;
-    return medium_ ? good() : no_medium();
+    return medium_.device ? good() : no_medium();
   }
   if (locked_) return check_condition(scsi::kSenseIllegalRequest, scsi::kMediumRemovalPrevented);
-  const bool had_medium = medium_ != nullptr;
-  medium_.reset();
+  const bool had_medium = medium_.device != nullptr;
+  medium_ = {};
   tray_open_ = true;
   if (had_medium) {
     event_ = MediaEvent::kMediaRemoval;
@@ -184,7 +184,7 @@ ScsiOutcome ScsiDvd::read_toc(const ScsiCommand& command) const {
 ScsiOutcome ScsiDvd::get_configuration(const ScsiCommand& command) const {
   const std::uint8_t request_type = command.cdb[1] & 3;
   const std::uint16_t first = command.field<be16>(2);
-  const std::uint16_t profile = !medium_ ? std::uint16_t{0} : blocks() > kLargestCd ? kProfileDvdRom : kProfileCdRom;
+  const std::uint16_t profile = !medium_.device ? std::uint16_t{0} : blocks() > kLargestCd ? kProfileDvdRom : kProfileCdRom;
   std::vector<std::uint8_t> data = {0, 0, 0, 0, 0, 0, static_cast<std::uint8_t>(profile >> 8), static_cast<std::uint8_t>(profile)};
   const auto feature = [&](std::uint16_t code, std::uint8_t version_and_flags, bool current, std::vector<std::uint8_t> body) {
     const bool wanted = request_type == 2 ? code == first : code >= first && (request_type == 0 || current);
@@ -199,7 +199,7 @@ ScsiOutcome ScsiDvd::get_configuration(const ScsiCommand& command) const {
   feature(0x0001, 0x0A, true, {0, 0, 0, 1, 1, 0, 0, 0});                       // core: SCSI
   feature(0x0002, 0x06, true, {2, 0, 0, 0});                                   // morphing: asynchronous events
   feature(0x0003, 0x02, true, {0x29, 0, 0, 0});                                // tray that locks and ejects
-  feature(0x0010, 0x00, medium_ != nullptr, {0, 0, 0x08, 0, 0, 1, 1, 0});      // random readable: 2048 bytes
+  feature(0x0010, 0x00, medium_.device != nullptr, {0, 0, 0x08, 0, 0, 1, 1, 0});      // random readable: 2048 bytes
   feature(0x001D, 0x00, cd, {});                                               // multi-read
   feature(0x001E, 0x08, cd, {0, 0, 0, 0});                                     // CD read
   feature(0x001F, 0x00, dvd, {0, 0, 0, 0});                                    // DVD read
@@ -214,7 +214,7 @@ ScsiOutcome ScsiDvd::get_event_status(const ScsiCommand& command) {
   if ((command.cdb[1] & 1) == 0) return illegal();
   constexpr std::uint8_t kMediaClass = 1U << 4;
   if ((command.cdb[4] & kMediaClass) == 0) return reply_bytes(command, {0, 2, 0x80, kMediaClass}, command.field<be16>(7));
-  const auto status = static_cast<std::uint8_t>((medium_ ? 2 : 0) | (tray_open_ ? 1 : 0));
+  const auto status = static_cast<std::uint8_t>((medium_.device ? 2 : 0) | (tray_open_ ? 1 : 0));
   const auto event = static_cast<std::uint8_t>(std::exchange(event_, MediaEvent::kNone));
   return reply_bytes(command, {0, 6, 4, kMediaClass, event, status, 0, 0}, command.field<be16>(7));
 }
@@ -283,7 +283,7 @@ ScsiOutcome ScsiDvd::mode_sense(const ScsiCommand& command) const {
 }
 
 void ScsiDvd::read(const ScsiCommand& command, Done done) {
-  if (!medium_) return done(no_medium());
+  if (!medium_.device) return done(no_medium());
   const BlockRange range = block_range(command);
   if (range.first > blocks() || range.count > blocks() - range.first) {
     return done(check_condition(scsi::kSenseIllegalRequest, scsi::kLbaOutOfRange));
@@ -299,13 +299,13 @@ void ScsiDvd::read(const ScsiCommand& command, Done done) {
   request.length = length;
   request.buffers = *std::move(buffers);
   // The medium stays until its last read is done, ejected or not.
-  request.done = [length, medium = medium_, done = std::move(done)](Result<void> result) mutable {
+  request.done = [length, medium = medium_.device, done = std::move(done)](Result<void> result) mutable {
     ScsiOutcome outcome = result ? good(length) : outcome_of(result.error(), false);
     outcome.written_in_place = length;
     outcome.keep = std::move(medium);
     done(std::move(outcome));
   };
-  medium_->submit(std::move(request));
+  medium_.device->submit(std::move(request));
 }
 
 nlohmann::json ScsiDvd::save() const {
@@ -331,7 +331,7 @@ Result<void> ScsiDvd::restore(const nlohmann::json& state) {
 }
 
 nlohmann::json ScsiDvd::inspect() const {
-  return {{"type", "dvd"}, {"medium", medium_ != nullptr}, {"locked", locked_}, {"tray_open", tray_open_}};
+  return {{"type", "dvd"}, {"medium", medium_.device != nullptr}, {"locked", locked_}, {"tray_open", tray_open_}};
 }
 
 }  // namespace bygone::devices::storage

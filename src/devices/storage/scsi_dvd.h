@@ -14,12 +14,19 @@
 
 namespace bygone::devices::storage {
 
+/// What lies in a drive.
+struct Medium {
+  std::shared_ptr<disk::BlockDevice> device;  ///< null: nothing
+  std::string name = {};                      ///< the host's for it, by which the owner finds it again; the drive only keeps it
+};
+
 class ScsiDvd final : public ScsiTarget {
  public:
   /// `ejected` is called when the guest opens the tray: the host's medium is then out of the drive. May be empty.
-  explicit ScsiDvd(std::shared_ptr<disk::BlockDevice> medium = nullptr, std::function<void()> ejected = {});
+  explicit ScsiDvd(Medium medium = {}, std::function<void()> ejected = {});
 
-  void insert(std::shared_ptr<disk::BlockDevice> medium);
+  void insert(Medium medium);
+  [[nodiscard]] const Medium& medium() const { return medium_; }
   enum class Force { kRespectLock, kIgnoreLock };
   /// Errors: kBusy (the guest has locked the tray; it is told of the wish).
   [[nodiscard]] Result<void> eject(Force force);
@@ -47,7 +54,7 @@ class ScsiDvd final : public ScsiTarget {
   void read(const ScsiCommand& command, Done done);
   [[nodiscard]] std::uint64_t blocks() const;
 
-  std::shared_ptr<disk::BlockDevice> medium_;
+  Medium medium_;
   std::function<void()> ejected_;
   bool locked_ = false;
   bool tray_open_ = false;

@@ -86,7 +86,7 @@ void StorageController::attach_disk(std::uint8_t lun, std::shared_ptr<disk::Bloc
   attach(lun, std::make_shared<ScsiDisk>(std::move(device)), nullptr);
 }
 
-void StorageController::attach_dvd(std::uint8_t lun, std::shared_ptr<disk::BlockDevice> medium, std::function<void()> ejected) {
+void StorageController::attach_dvd(std::uint8_t lun, Medium medium, std::function<void()> ejected) {
   auto drive = std::make_shared<ScsiDvd>(std::move(medium), std::move(ejected));
   ScsiDvd* dvd = drive.get();
   attach(lun, std::move(drive), dvd);
@@ -118,8 +118,7 @@ void StorageController::finish_detaches() {
   }
 }
 
-void StorageController::insert_medium(std::uint8_t lun, std::shared_ptr<disk::BlockDevice> medium,
-                                      std::move_only_function<void(Result<void>)> done) {
+void StorageController::insert_medium(std::uint8_t lun, Medium medium, std::move_only_function<void(Result<void>)> done) {
   loop_.post([this, lun, medium = std::move(medium), done = std::move(done)]() mutable {
     const auto found = luns_.find(lun);
     Result<void> outcome;
@@ -130,6 +129,11 @@ void StorageController::insert_medium(std::uint8_t lun, std::shared_ptr<disk::Bl
     }
     if (done) done(std::move(outcome));
   });
+}
+
+Medium StorageController::medium(std::uint8_t lun) const {
+  const auto found = luns_.find(lun);
+  return found == luns_.end() || found->second.dvd == nullptr ? Medium{} : found->second.dvd->medium();
 }
 
 void StorageController::eject_medium(std::uint8_t lun, ScsiDvd::Force force, std::move_only_function<void(Result<void>)> done) {

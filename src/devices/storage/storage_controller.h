@@ -49,11 +49,13 @@ class StorageController final : public vmbus::Device {
   /// Connects a disk, also while the guest runs: it is told to look. Replaces what was there.
   void attach_disk(std::uint8_t lun, std::shared_ptr<disk::BlockDevice> device);
   /// Connects a DVD drive; null: empty. `ejected` is called on the loop when the guest has opened the tray.
-  void attach_dvd(std::uint8_t lun, std::shared_ptr<disk::BlockDevice> medium, std::function<void()> ejected = {});
+  void attach_dvd(std::uint8_t lun, Medium medium, std::function<void()> ejected = {});
   /// Takes a disk or drive away. `done` is called on the loop when no request uses it any more. May be empty.
   void detach(std::uint8_t lun, std::move_only_function<void()> done = {});
   /// Puts a medium into a DVD drive. `done` gets kNotFound when the LUN has none.
-  void insert_medium(std::uint8_t lun, std::shared_ptr<disk::BlockDevice> medium, std::move_only_function<void(Result<void>)> done = {});
+  void insert_medium(std::uint8_t lun, Medium medium, std::move_only_function<void(Result<void>)> done = {});
+  /// What lies in a drive now, empty when there is no drive. On the controller's loop, or while that is held.
+  [[nodiscard]] Medium medium(std::uint8_t lun) const;
   void eject_medium(std::uint8_t lun, ScsiDvd::Force force, std::move_only_function<void(Result<void>)> done = {});
   /// The disk's size has changed: the guest is told with its next command.
   void announce_resize(std::uint8_t lun);

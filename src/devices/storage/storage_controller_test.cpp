@@ -376,7 +376,7 @@ TEST_F(StorageTest, capacity_is_told_in_both_forms) {
 TEST_F(StorageTest, report_luns_lists_what_is_attached) {
   controller_.attach_disk(0, disk_);
   controller_.attach_disk(7, disk_);
-  controller_.attach_dvd(63, nullptr);
+  controller_.attach_dvd(63, {});
   connect();
   const auto listed = [&](std::uint8_t lun) {
     EXPECT_TRUE(execute({0xA0, 0, 0, 0, 0, 0, 0, 0, 1, 0}, 256, lun).is_good());
@@ -585,10 +585,10 @@ TEST_F(StorageTest, dvd_reads_and_changes_media) {
   const auto bytes = pattern(2048, 4);
   ASSERT_TRUE(disk::write_blocks(*medium, 16 * 2048, bytes));
   bool ejected = false;
-  controller_.attach_dvd(1, nullptr, [&] { ejected = true; });
+  controller_.attach_dvd(1, {}, [&] { ejected = true; });
   connect();
   expect_sense(execute({0x00}, 0, 1), scsi::kSenseNotReady, scsi::kMediumNotPresent);
-  controller_.insert_medium(1, medium);
+  controller_.insert_medium(1, {medium});
   guest_.run();
   expect_sense(execute({0x00}, 0, 1), scsi::kSenseUnitAttention, scsi::kMediumMayHaveChanged);
   EXPECT_TRUE(execute({0x00}, 0, 1).is_good());
@@ -615,7 +615,7 @@ TEST_F(StorageTest, dvd_answers_what_drivers_ask) {
   disk::BlockDeviceInfo info;
   info.size_bytes = 2 << 20;
   info.logical_sector_bytes = 2048;
-  controller_.attach_dvd(0, std::make_shared<MemoryBlockDevice>(info));
+  controller_.attach_dvd(0, {std::make_shared<MemoryBlockDevice>(info)});
   connect();
   ASSERT_TRUE(execute({0x12, 0, 0, 0, 36}, 36).is_good());
   EXPECT_EQ(data(2)[0], std::byte{5});

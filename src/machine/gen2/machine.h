@@ -68,6 +68,7 @@ enum class GuestProfile { kLinux, kWindows, kLegacyWindows };
 struct DiskOptions {
   std::unique_ptr<disk::BlockDevice> device;
   bool is_dvd = false;
+  std::string name = {};  ///< a DVD's: what a saved state calls it
 };
 
 /// Unix sockets by which the host's and the guest's programs connect to each other (docs/sockets.md).

@@ -176,9 +176,11 @@ Result<void> Machine::Parts::create_bus_devices() {
                 devices::storage::kMaximumLuns);
   }
   for (std::uint8_t lun = 0; DiskOptions& disk : options.disks) {
-    disks.emplace_back(std::move(disk.device));
+    disks.push_back(disk.is_dvd ? nullptr : std::move(disk.device));
     if (disk.is_dvd) {
-      storage->attach_dvd(lun, disks.back());
+      // Whoever resumes need not know that the tray was opened since the machine's start.
+      const bool was_empty = saved && saved_disk(lun).value("size", nlohmann::json()) == 0;
+      storage->attach_dvd(lun, was_empty ? devices::storage::Medium{} : devices::storage::Medium{std::move(disk.device), std::move(disk.name)});
     } else {
       storage->attach_disk(lun, disks.back());
     }

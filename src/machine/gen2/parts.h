@@ -98,6 +98,10 @@ struct Machine::Parts {
   [[nodiscard]] Result<void> open_saved_state();
   [[nodiscard]] Result<void> adopt_saved_processors(cpu::CpuidTable& table);
   [[nodiscard]] Result<void> check_disks() const;
+  /// What is known of the disk or medium at a LUN. On the storage loop, or while that is held.
+  [[nodiscard]] nlohmann::json disk_facts(std::uint8_t lun) const;
+  /// The same of when the machine was saved; an empty object when it had no such disk.
+  [[nodiscard]] nlohmann::json saved_disk(std::uint8_t lun) const;
   [[nodiscard]] Result<void> restore();
 
   // A debugger's view (debugging.cpp).
@@ -159,7 +163,7 @@ struct Machine::Parts {
   std::unique_ptr<devices::integration::HeartbeatService> heartbeat;
   std::unique_ptr<devices::integration::TimeSyncService> time_sync;
   std::unique_ptr<devices::integration::KeyValueService> key_values;
-  std::vector<std::shared_ptr<disk::BlockDevice>> disks;  // in the order of their LUNs
+  std::vector<std::shared_ptr<disk::BlockDevice>> disks;  // in the order of their LUNs; null for DVD drives, which hold their media
   std::unique_ptr<EventLoop> storage_loop;
   std::unique_ptr<devices::storage::StorageController> storage;
   std::unique_ptr<EventLoop> sockets_loop;

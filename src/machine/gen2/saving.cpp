@@ -7,6 +7,7 @@
 // restoring for the same reason.
 #include <algorithm>
 #include <chrono>
+#include <future>
 
 #include "cpu/time_stamps.h"
 #include "machine/gen2/parts.h"
@@ -89,17 +90,23 @@ std::vector<EventLoop*> Machine::Parts::loops() const {
   return result;
 }
 
-/// What a disk is known again by. An empty drive has nothing.
-static json facts_of(disk::BlockDevice* device) {
-  if (device == nullptr) return {{"size", 0}, {"content", ""}};
-  return {{"size", device->info().size_bytes}, {"content", device->content_stamp()}};
+json Machine::Parts::disk_facts(std::uint8_t lun) const {
+  const devices::storage::Medium medium = disks[lun] ? devices::storage::Medium{disks[lun]} : storage->medium(lun);
+  json facts = {{"size", medium.device ? medium.device->info().size_bytes : 0}, {"content", medium.device ? medium.device->content_stamp() : ""}};
+  if (!medium.name.empty()) facts["medium"] = medium.name;
+  return facts;
+}
+
+json Machine::Parts::saved_disk(std::uint8_t lun) const {
+  const json list = saved->manifest.value("disks", json::array());
+  return list.is_array() && lun < list.size() && list[lun].is_object() ? list[lun] : json::object();
 }
 
 json Machine::Parts::manifest() const {
   json slots = json::array();
   for (const memory::Slot& slot : memory.slots()) slots.push_back({slot.base.value, slot.size});
   json disk_list = json::array();
-  for (const auto& device : disks) disk_list.push_back(facts_of(device.get()));
+  for (std::uint8_t lun = 0; lun < disks.size(); ++lun) disk_list.push_back(disk_facts(lun));
   return {{"version", kManifestVersion},
           {"kind", "generation 2"},
           {"saved_at", unix_milliseconds()},
@@ -224,12 +231,10 @@ Result<void> Machine::Parts::check_disks() const {
   if (!list.is_array() || list.size() != disks.size()) {
     return refuse(fmt::format("the machine was saved with {} disks and has {} now", list.size(), disks.size()), "Attach the disks it had");
   }
-  for (std::size_t i = 0; i < disks.size(); ++i) {
-    const json size = list[i].is_object() ? list[i].value("size", json()) : json();
-    const json content = list[i].is_object() ? list[i].value("content", json()) : json();
-    const json now = facts_of(disks[i].get());
-    if (size != now["size"]) return refuse(fmt::format("disk {} has another size than when the machine was saved", i), "Attach the disks it had");
-    if (content != now["content"] && !options.accepts_changed_disks) {
+  for (std::uint8_t i = 0; i < disks.size(); ++i) {
+    const json then = saved_disk(i), now = disk_facts(i);
+    if (then.value("size", json()) != now["size"]) return refuse(fmt::format("disk {} has another size than when the machine was saved", i), "Attach the disks it had");
+    if (then.value("content", json()) != now["content"] && !options.accepts_changed_disks) {
       return refuse(fmt::format("disk {} has been written since the machine was saved", i),
                     "Resuming would mix the guest's memory of its files with other files and destroy them; delete the saved state to start afresh");
     }
@@ -238,7 +243,6 @@ Result<void> Machine::Parts::check_disks() const {
 }
 
 Result<void> Machine::Parts::restore() {
-  BYGONE_CHECK(check_disks());
   if (saved->tsc_frequency > 0) {
     const std::uint64_t now = partition->tsc_frequency(), then = saved->tsc_frequency;
     const std::uint64_t difference = now > then ? now - then : then - now;
@@ -257,6 +261,9 @@ Result<void> Machine::Parts::restore() {
 
   stop_time();
   start_loops();
+  std::promise<Result<void>> checked;
+  storage_loop->post([this, &checked] { checked.set_value(check_disks()); });  // on the loop on which the controller takes its drives
+  BYGONE_CHECK(checked.get_future().get());
   BYGONE_CHECK(saved_state::restore_memory(memory, saved->file, options.restore_progress));
   timers.set_now(MachineTime(machine_time));
   for (std::uint32_t i = 0; i < options.processors; ++i) {

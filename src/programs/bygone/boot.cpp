@@ -105,7 +105,7 @@ Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::E
       disk::OpenOptions open;
       open.read_only = list == &arguments.dvds;
       BYGONE_ASSIGN(auto device, disk::open_disk(path, open));
-      options.disks.push_back({std::move(device), open.read_only});
+      options.disks.push_back({std::move(device), open.read_only, open.read_only ? std::filesystem::absolute(path).string() : ""});
     }
   }
   BYGONE_ASSIGN(options.networks, gen2::parse_networks(arguments.networks));

@@ -40,7 +40,7 @@ Result<void> insert(const DriveArguments& arguments) {
   const UniqueFd image(::open(arguments.file.c_str(), O_RDONLY | O_CLOEXEC));
   if (!image) return fail_errno(errno, "opening " + arguments.file);
   const int file = image.get();
-  BYGONE_CHECK(client->ask(request::Insert{arguments.drive, arguments.file}, std::span(&file, 1)));
+  BYGONE_CHECK(client->ask(request::Insert{arguments.drive, std::filesystem::absolute(arguments.file)}, std::span(&file, 1)));
   return {};
 }
 

@@ -49,7 +49,11 @@ Result<void> stop(const StopArguments& arguments, CommandContext& context) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(static_cast<std::int64_t>(arguments.seconds * 1000));
   BYGONE_ASSIGN(const auto ended, wait_for_end(*client, deadline, context));
   if (ended) return {};
-  return std::unexpected(Error{context.is_cancelled() ? ErrorCode::kCancelled : ErrorCode::kBusy,
+  if (context.is_cancelled()) {
+    return std::unexpected(Error{ErrorCode::kCancelled, fmt::format("\"{}\" has been asked to shut down and may still do so; it was not waited for", arguments.name),
+                                 "bygone status tells how it is; bygone stop --force pulls the plug"});
+  }
+  return std::unexpected(Error{ErrorCode::kBusy,
                                fmt::format("\"{}\" has been asked to shut down and still runs after {} s", arguments.name, arguments.seconds),
                                "Wait longer with --wait, or pull the plug with --force"});
 }

@@ -20,7 +20,7 @@ Result<void> open_into(gen2::MachineOptions& options, const std::filesystem::pat
   open.read_only = is_dvd;
   auto device = disk::open_disk(path.string(), open);
   if (!device) return std::unexpected(std::move(device).error().within(is_dvd ? "the DVD drive's image" : "the machine's disk"));
-  options.disks.push_back({std::move(*device), is_dvd});
+  options.disks.push_back({std::move(*device), is_dvd, is_dvd ? path.string() : ""});
   return {};
 }
 

@@ -229,7 +229,7 @@ void MachineHandler::answer(const request::Insert& asked, Files files, Reply rep
   if (files.size() != 1) return reply.refuse({ErrorCode::kInvalidArgument, "a request to insert a DVD brings its image as a file", {}});
   auto medium = open_dvd(asked.name, files[0].get());
   if (!medium) return reply.refuse(medium.error());
-  machine_.storage().insert_medium(*lun, std::move(*medium), [this, answer = std::make_shared<Reply>(std::move(reply))](Result<void> outcome) mutable {
+  machine_.storage().insert_medium(*lun, {std::move(*medium), asked.name}, [this, answer = std::make_shared<Reply>(std::move(reply))](Result<void> outcome) mutable {
     loop_.post([answer = std::move(answer), outcome = std::move(outcome)] { answer->finish(outcome); });
   });
 }

@@ -65,6 +65,27 @@ std::string_view reason_text(gen2::MachineEnd::Reason reason) {
   return "stopped";
 }
 
+/// A resumed machine finds in its drives what was there when it was saved, not what its definition puts there at a start.
+Result<void> put_media_back(library::Definition& definition, const std::filesystem::path& saved_state) {
+  BYGONE_ASSIGN(const auto manifest, gen2::read_saved_manifest(saved_state));
+  const auto disks = manifest.find("disks");
+  if (disks == manifest.end() || !disks->is_array()) return {};
+  for (std::size_t drive = 0; drive < definition.dvds.size(); ++drive) {
+    const std::size_t at = definition.disks.size() + drive;
+    if (at >= disks->size() || !(*disks)[at].is_object()) continue;
+    const auto medium = (*disks)[at].find("medium");
+    definition.dvds[drive] = medium != (*disks)[at].end() && medium->is_string() ? medium->get<std::string>() : "";
+  }
+  return {};
+}
+
+/// What a person may do when a machine can't go on.
+Error resuming_failed(Error error, const std::string& machine) {
+  error = std::move(error).within("going on from the saved state");
+  if (error.hint.empty()) error.hint = fmt::format("bygone start \"{}\" --fresh gives the saved state up", machine);
+  return error;
+}
+
 /// Everything of a running machine.
 class MachineProcess {
  public:
@@ -133,21 +154,22 @@ class MachineProcess {
   }
 
  private:
-  Result<void> create_machine(const library::Definition& definition) {
-    BYGONE_ASSIGN(console_, ConsoleHub::create(*loop_));
+  Result<std::unique_ptr<gen2::Machine>> create_from(library::Definition definition) {
     const gen2::SerialOptions console{gen2::SerialOptions::Kind::kConsole, {}, console_->port(), console_->port()};
+    if (is_resumed_) BYGONE_CHECK(put_media_back(definition, options_.machine.saved_state()));
     BYGONE_ASSIGN(auto machine_options, vm::machine_options(definition, options_.machine, console));
     machine_options.engine = engine_.get();
-    std::error_code ignored;
-    is_resumed_ = std::filesystem::exists(options_.machine.saved_state(), ignored);
     if (is_resumed_) machine_options.saved_state = options_.machine.saved_state();
     machine_options.log = log_;
-    auto created = gen2::Machine::create(std::move(machine_options));
-    if (!created && is_resumed_) {
-      Error error = std::move(created).error().within("going on from the saved state");
-      if (error.hint.empty()) error.hint = fmt::format("bygone start \"{}\" --fresh gives the saved state up", options_.machine.name);
-      return std::unexpected(std::move(error));
-    }
+    return gen2::Machine::create(std::move(machine_options));
+  }
+
+  Result<void> create_machine(const library::Definition& definition) {
+    BYGONE_ASSIGN(console_, ConsoleHub::create(*loop_));
+    std::error_code ignored;
+    is_resumed_ = std::filesystem::exists(options_.machine.saved_state(), ignored);
+    auto created = create_from(definition);
+    if (!created && is_resumed_) return std::unexpected(resuming_failed(std::move(created).error(), options_.machine.name));
     BYGONE_ASSIGN(machine_, std::move(created));
     BYGONE_ASSIGN(feed_, ScreenFeed::create(*loop_, machine_->guest_memory()));
     handler_ = std::make_unique<MachineHandler>(*loop_, *machine_, *feed_, *console_, definition, std::string(engine_->name()),

@@ -99,7 +99,7 @@ void ControlLink::insert_dvd(const QString& path) {
     Q_EMIT failed(QString::fromStdString(error_from_errno(errno, "opening " + path.toStdString()).text()));
     return;
   }
-  ask(request::Insert{.drive = 0, .name = QFileInfo(path).fileName().toStdString()}, std::move(file), [this, path](const Reply& reply) {
+  ask(request::Insert{.drive = 0, .name = QFileInfo(path).absoluteFilePath().toStdString()}, std::move(file), [this, path](const Reply& reply) {
     if (reply) {
       Q_EMIT dvd_changed(path);
     } else {

@@ -60,7 +60,7 @@ struct Eject {
 /// Brings the opened image as a file.
 struct Insert {
   std::uint8_t drive = 0;
-  std::string name;  ///< for messages
+  std::string name;  ///< its absolute path: for messages, and for putting it back when the machine is saved and resumed
 };
 struct Console {};  ///< the reply brings a stream socket that is COM1
 struct Watch {
