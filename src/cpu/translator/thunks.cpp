@@ -246,7 +246,7 @@ class Emitter : public Xbyak::CodeGenerator {
     reset();
     using Xbyak::Reg64;
     const Reg64 block(static_cast<int>(plan.block));
-    const auto at = [&](std::size_t displacement) { return ptr[block + static_cast<int>(displacement)]; };
+    const auto at = [&](std::size_t displacement) { return ptr[block + displacement]; };
     const auto host_of = [&](unsigned guest) { return Reg64(static_cast<int>(guest == kRsp ? plan.stack : guest)); };
 
     std::uint32_t used = (print.gpr_used & ~bit(kRsp)) | bit(plan.block);
