@@ -37,6 +37,7 @@ TEST(LocalApicStress, processor_that_looks_only_when_told_misses_nothing) {
   std::array<std::uint32_t, kSenders> seen = {};
   std::atomic<int> finished = 0;
   std::vector<std::thread> senders;
+  senders.reserve(kSenders);
   for (int s = 0; s < kSenders; ++s) {
     senders.emplace_back([&, s] {
       for (std::uint32_t i = 1; i <= kRounds; ++i) {

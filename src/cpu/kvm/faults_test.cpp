@@ -223,7 +223,7 @@ TEST_F(KvmFaultsTest, an_emulated_kernel_mode_is_seen_in_bounded_time_and_said) 
 }
 
 TEST_F(KvmFaultsTest, a_loop_that_does_not_end_is_stopped) {
-  kernel_.run = [this](kvm_run& area) {
+  kernel_.run = [](kvm_run& area) {
     while (std::atomic_ref<std::uint8_t>(area.immediate_exit).load() == 0) std::this_thread::sleep_for(1ms);
     return EINTR;
   };

@@ -148,7 +148,7 @@ class NativeRunner {
     using namespace Xbyak::util;
     Xbyak::CodeGenerator c(kExitBytes, exit_);
     const auto base = reinterpret_cast<std::uint64_t>(frame_.get());
-    const auto field = [&](std::size_t offset) { return ptr[r11 + static_cast<int>(offset)]; };
+    const auto field = [&](std::size_t offset) { return ptr[r11 + offset]; };
     const auto zmm = [&](int i) { return field(offsetof(NativeFrame, vector) + 64U * static_cast<unsigned>(i)); };
     const auto mask = [&](int i) { return field(offsetof(NativeFrame, vector) + offsetof(VectorState, opmask) + 8U * static_cast<unsigned>(i)); };
     const std::size_t x87 = offsetof(NativeFrame, vector) + offsetof(VectorState, x87);

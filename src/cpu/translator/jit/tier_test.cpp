@@ -340,7 +340,7 @@ TEST_F(TierTest, bit_test_reaches_beyond_its_operand) {
     c.mov(esi, TestMachine::kData + 16);
     c.mov(eax, 77);
     c.bts(ptr[rsi], rax);
-    c.mov(r10, -3);
+    c.mov(r10, static_cast<std::uint64_t>(-3));
     c.bts(ptr[rsi], r10);
     c.lock();
     c.bts(ptr[rsi], r10d);
