@@ -81,7 +81,7 @@ void Server::on_shared_event() {
       for (auto& [id, port] : ports_) {
         if (!port.opened || port.opened->channel_id() > wire::kMaximumChannelIdInInterruptPage) continue;
         const std::uint32_t channel = port.opened->channel_id();
-        auto* word = reinterpret_cast<std::uint32_t*>(half.data() + channel / 32 * 4);
+        auto* word = reinterpret_cast<std::uint32_t*>(half.data() + std::size_t{channel} / 32 * 4);
         const std::uint32_t bit = 1U << channel % 32;
         if ((std::atomic_ref(*word).fetch_and(~bit) & bit) != 0) signalled.push_back(port.opened);
       }
