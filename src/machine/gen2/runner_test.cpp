@@ -65,7 +65,7 @@ TEST(RunnerTest, a_paused_processor_stands_between_two_instructions) {
   std::atomic<std::uint64_t> exits = 0;
   Runner runner(partition, 1, [&](cpu::VpIndex, cpu::Exit&) { return ++exits, true; }, [](cpu::VpIndex, const Error&) {});
   runner.start();
-  for (int i = 0; i < 500; ++i) {
+  for (int i = 0; i < 100; ++i) {
     const std::uint64_t before = exits;
     runner.resume();
     while (exits == before) std::this_thread::yield();
