@@ -7,6 +7,7 @@
 #include <mutex>
 #include <set>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "cpu/entry_state.h"
@@ -31,6 +32,23 @@ Result<guest::ImageHeader> parse_header(const std::vector<std::byte>& image) {
                 header.processors, header.memory_mib, header.entry);
   }
   return header;
+}
+
+/// Takes out of `table` what `other` does not promise: the words of feature bits (Intel SDM volume 2, CPUID).
+void keep_common_features(cpu::CpuidTable& table, const cpu::CpuidTable& other) {
+  using Word = std::uint32_t cpu::CpuidResult::*;
+  constexpr std::tuple<std::uint32_t, std::uint32_t, Word> kFeatures[] = {
+      {1, 0, &cpu::CpuidResult::ecx},    {1, 0, &cpu::CpuidResult::edx},          {7, 0, &cpu::CpuidResult::ebx},
+      {7, 0, &cpu::CpuidResult::ecx},    {7, 0, &cpu::CpuidResult::edx},          {7, 1, &cpu::CpuidResult::eax},
+      {0xD, 0, &cpu::CpuidResult::eax},  {0xD, 1, &cpu::CpuidResult::eax},        {0x80000001, 0, &cpu::CpuidResult::ecx},
+      {0x80000001, 0, &cpu::CpuidResult::edx}};
+  for (const auto& [leaf, subleaf, word] : kFeatures) {
+    const cpu::CpuidEntry* entry = table.find(leaf, subleaf);
+    if (entry == nullptr) continue;
+    cpu::CpuidEntry common = *entry;
+    common.result.*word &= other.query(leaf, subleaf).*word;
+    table.set(common);
+  }
 }
 
 class GuestMachine {
@@ -126,10 +144,14 @@ class GuestMachine {
     return {};
   }
 
-  /// Of a guest that moves: what the software processor has, which is the less of the two.
+  /// Of a guest that moves: what the software processor has, without the features that the other engine lacks here.
   Result<cpu::CpuidTable> guest_cpuid() {
     const bool takes_other = options_.other_engine != nullptr && options_.other_engine->name() == "software";
     BYGONE_ASSIGN(cpu::CpuidTable table, takes_other ? options_.other_engine->supported_cpuid() : engine_.supported_cpuid());
+    if (options_.other_engine != nullptr) {
+      BYGONE_ASSIGN(const cpu::CpuidTable other, takes_other ? engine_.supported_cpuid() : options_.other_engine->supported_cpuid());
+      keep_common_features(table, other);
+    }
     cpu::CpuidResult features = table.query(1, 0);
     features.ecx |= kHypervisorPresent;
     features.ebx = (features.ebx & 0xFF00FFFF) | header_.processors << 16;
