@@ -18,8 +18,11 @@ constexpr std::uint32_t kExtended = 0x8000'0000, kExtendedEnd = 0x8000'0008;
 constexpr std::uint32_t kBasicEnd = 5;                // what these systems do not ask for is not there: 7, 0xB, 0xD
 /// SSE3, SSSE3, CX16, SSE4.1, SSE4.2, POPCNT, hypervisor.
 constexpr std::uint32_t kLegacyFeatures = 1U << 0 | 1U << 9 | 1U << 13 | 1U << 19 | 1U << 20 | 1U << 23 | kHypervisorBit;
-/// LAHF, CMP, LZCNT, SSE4A, misaligned SSE, PREFETCHW.
-constexpr std::uint32_t kLegacyExtendedFeatures = 1U << 0 | 1U << 1 | 1U << 5 | 1U << 6 | 1U << 7 | 1U << 8;
+/// LAHF, CMP, LZCNT, misaligned SSE, PREFETCHW.
+constexpr std::uint32_t kLegacyExtendedFeatures = 1U << 0 | 1U << 1 | 1U << 5 | 1U << 7 | 1U << 8;
+// What some hosts' KVM has and the software processor does not (self-snoop; SSE4A, above; AMD's MMX extensions and 3DNow!): a
+// machine of this model is the same on either engine, and a saved one goes on on the other.
+constexpr std::uint32_t kSelfSnoop = 1U << 27, kThreeDNow = 1U << 22 | 1U << 30 | 1U << 31;
 constexpr std::uint32_t kGiantPages = 1U << 26;
 constexpr std::uint32_t kLegacyAddresses = 0x3028;    // 40 bits physical, 48 linear
 
@@ -51,12 +54,13 @@ cpu::CpuidTable apply_cpu_model(const cpu::CpuidTable& engine, CpuModel model) {
       case kLeafFeatures:
         result.eax = is_amd ? kPhenom : kPenryn;
         result.ecx &= kLegacyFeatures;
+        result.edx &= ~kSelfSnoop;
         break;
       case kExtended: result.eax = kExtendedEnd; break;
       case kExtended + 1:
         if (is_amd) result.eax = kPhenom;
         result.ecx &= kLegacyExtendedFeatures;
-        result.edx &= ~kGiantPages;
+        result.edx &= ~(kGiantPages | kThreeDNow);
         break;
       case kLeafSizes:
         result.eax = kLegacyAddresses;

@@ -52,6 +52,19 @@ TEST(CpuModel, legacy_is_a_processor_of_its_time) {
   EXPECT_EQ(table.query(0x80000008, 0).eax, 0x3028U);
 }
 
+TEST(CpuModel, legacy_promises_nothing_that_only_one_engine_has) {
+  cpu::CpuidTable everything = modern_engine();
+  for (const std::uint32_t leaf : {1U, 0x80000001U}) {
+    cpu::CpuidEntry entry = *everything.find(leaf, 0);
+    entry.result.ecx = entry.result.edx = ~0U;
+    everything.set(entry);
+  }
+  const cpu::CpuidTable table = apply_cpu_model(everything, CpuModel::kLegacy);
+  EXPECT_EQ(table.query(1, 0).edx & 1U << 27, 0U) << "self-snoop";
+  EXPECT_EQ(table.query(0x80000001, 0).ecx & 1U << 6, 0U) << "SSE4A";
+  EXPECT_EQ(table.query(0x80000001, 0).edx & (1U << 22 | 1U << 30 | 1U << 31), 0U) << "AMD's MMX extensions, 3DNow!";
+}
+
 TEST(CpuModel, host_is_everything_and_other_names_are_refused) {
   const cpu::CpuidTable engine = modern_engine();
   EXPECT_EQ(apply_cpu_model(engine, CpuModel::kHost).query(7, 0), engine.query(7, 0));
