@@ -281,13 +281,23 @@ Result<bool> KvmVcpu::decode_hypercall() {
 
 // The kernel's own emulation passes on what it does not do itself. It has checked mode and ring; calls with vector registers
 // as input are not among those.
-bool KvmVcpu::decode_kernel_hypercall() {
+Result<bool> KvmVcpu::decode_kernel_hypercall() {
   if (run_->hyperv.type != KVM_EXIT_HYPERV_HCALL) return false;  // it noticed a register that the hypervisor has set
   owed_ = Owed::kKernelHypercall;
   HypercallExit call;
   call.control = run_->hyperv.u.hcall.input;
   call.input = run_->hyperv.u.hcall.params[0];
   call.output = run_->hyperv.u.hcall.params[1];
+  // Where the kernel looked for a signal's doorbell and found none, it has put the content of the input page in the place of the
+  // page's address (seen on Linux 6.1). The registers still have it.
+  if ((call.control & kHypercallCodeMask) == kHypercallSignalEvent && (call.control & kHypercallFast) == 0) {
+    kvm_sregs system;
+    kvm_regs registers;
+    BYGONE_CHECK(kernel_call(fd(), KVM_GET_SREGS, "KVM_GET_SREGS", &system));
+    BYGONE_CHECK(kernel_call(fd(), KVM_GET_REGS, "KVM_GET_REGS", &registers));
+    const bool is_long_mode = (system.efer & kEferLongModeActive) != 0 && system.cs.l != 0;
+    call.input = is_long_mode ? registers.rdx : join(registers.rbx, registers.rcx);
+  }
   exit_ = call;
   return true;
 }

@@ -70,7 +70,7 @@ class KvmVcpu final : public Vcpu {
   [[nodiscard]] bool decode_port();
   void present_mmio_piece();
   [[nodiscard]] Result<bool> decode_hypercall();
-  [[nodiscard]] bool decode_kernel_hypercall();
+  [[nodiscard]] Result<bool> decode_kernel_hypercall();
   [[nodiscard]] Result<bool> decode_msr();
   void make_unrecoverable(std::string_view what);
   /// Hands the machine's answer to KVM; true when another piece of the same MMIO access has to be presented first.
