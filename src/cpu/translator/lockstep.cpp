@@ -170,13 +170,16 @@ void Lockstep::follow(Core& core, unsigned least_steps) {
   const VcpuBlock& second = second_->block();
   const bool in_string = least_steps == 0 && first.rip == second.rip && !has_equal_place(first, second);
   if (in_string && finish_string(first)) return;
+  std::string nearest;  // what differed when the interpreter first stood at the same instruction
   for (unsigned steps = 0; steps < kMostSteps; ++steps) {
     if (steps >= least_steps && has_equal_place(first, second)) return;
+    if (steps >= least_steps && first.rip == second.rip && nearest.empty()) nearest = general_difference(first, second);
     if (least_steps == 0 && first.rip == second.rip && finish_string(first)) return;
     if (second_->step() != StepResult::kDone) break;
     ++instructions_;
   }
-  differ(core, "the interpreter does not come to where the translation left");
+  differ(core, fmt::format("the interpreter does not come to where the translation left{}{}{}", nearest.empty() ? "" : ", and was there with", nearest.empty() ? "" : nearest.substr(1),
+                           nearest.empty() ? "" : "; later"));
 }
 
 void Lockstep::compare(Core& core, const char* after) {
