@@ -29,7 +29,7 @@ while [ $tick -lt 24 ] || [ ! -e /sum.1 ] || [ ! -e /sum.2 ]; do
 done
 wait
 echo "inner: processors $(grep -c ^processor /proc/cpuinfo), sums $(cat /sum.1) $(cat /sum.2)"
-dmesg | grep -E "BUG:|WARNING:|stall|lockup|Oops|unstable|general protection" || echo "inner: no complaints"
+dmesg | grep -v "unstable due to running on Hyper-V" | grep -E "BUG:|WARNING:|stall|lockup|Oops|unstable|general protection" || echo "inner: no complaints"
 echo "inner: end"
 poweroff -f
 END
@@ -92,7 +92,7 @@ cat errors.txt "$console"
 echo "moved $moves times"
 # Every tick once, in order: nothing that the serial port had taken was lost or came twice.
 tr -d '\r' < "$console" | grep "^inner: tick" > ticks.txt
-seq -f "inner: tick %.0f" 1 $(wc -l < ticks.txt) | cmp - ticks.txt
+seq 1 $(wc -l < ticks.txt) | sed "s/^/inner: tick /" | cmp - ticks.txt
 sum=0; n=0
 while [ $n -lt 1500 ]; do n=$((n + 1)); sum=$(((sum * 31 + n) % 1000003)); done
 grep -q "inner: processors 2, sums $sum $sum" "$console"
