@@ -203,13 +203,22 @@ void Lockstep::differ(Core& core, const std::string& how) {
   }
   divergence_ = fmt::format("lockstep: {}, block at {:#x}, after {} instructions{}", how, start_, instructions_,
                             general_difference(core.block(), second_->block()));
+  for (std::size_t i = 0; i < history_.size(); ++i) {
+    const Note& at = history_[(noted_ + i) % history_.size()];
+    divergence_ += fmt::format("\n  {} {:#x}: flags {:#x}, interpreted {:#x}", at.what, at.start, at.first_flags, at.second_flags);
+  }
   log_.error("{}", divergence_);
+}
+
+void Lockstep::note(char what, Core& core) {
+  history_[noted_++ % history_.size()] = {what, start_, core.block().rflags, second_->block().rflags};
 }
 
 void Lockstep::ran_block(Core& core, bool whole) {
   ++blocks_;
   follow(core, whole ? 1 : 0);
   compare(core, "a translation");
+  note(whole ? 'b' : 'p', core);
   start_ = core.block().rip;
   if (instructions_ >= wanted_ && !is_done_ && divergence_.empty()) {
     is_done_ = true;
@@ -224,10 +233,15 @@ void Lockstep::will_fault(Core& core) {
 
 void Lockstep::interpreted(Core& core, bool was_answered) {
   ++instructions_;
+  note('i', core);
   start_ = core.block().rip;
   if (was_answered || asks_outside(core.last_mnemonic())) {
     ++copied_;
     copy_processor(core);
+    return;
+  }
+  if (core.block().rip == second_->block().rip && finish_string(core.block())) {  // the first one was interrupted on the way
+    compare(core, "a part of a string instruction");
     return;
   }
   if (second_->step() != StepResult::kDone) {  // it asks the machine for something, as the first one did
@@ -246,6 +260,7 @@ void Lockstep::will_deliver(Core& core) {
 
 void Lockstep::deliver(Core& core, Core::EventKind kind, std::uint8_t vector) {
   ++events_;
+  note('e', core);
   second_->take_event(kind, vector);
   second_->block().nmi_masked = core.block().nmi_masked;
   compare(core, "an interrupt");

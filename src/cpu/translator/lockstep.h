@@ -11,6 +11,7 @@
 // Threading: the vCPU's thread; host_wrote() from any.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -54,6 +55,7 @@ class Lockstep final : public Witness {
   void compare(Core& core, const char* after);
   void compare_memory();
   void differ(Core& core, const std::string& how);
+  void note(char what, Core& core);
 
   memory::GuestMemory& memory_;
   memory::GuestMemory copy_;
@@ -70,6 +72,13 @@ class Lockstep final : public Witness {
   std::atomic<std::uint64_t> host_writes_ = 0;
   std::uint64_t host_writes_seen_ = 0;
   std::string divergence_;
+  /// What came last: b a whole translation, p a part of one, i an instruction interpreted, e an event; and the flags of both afterwards.
+  struct Note {
+    char what = ' ';
+    std::uint64_t start = 0, first_flags = 0, second_flags = 0;
+  };
+  std::array<Note, 24> history_ = {};
+  std::uint64_t noted_ = 0;
 };
 
 }  // namespace bygone::cpu::translator

@@ -296,6 +296,8 @@ void collect_flags(Instruction& in) {
     in.flags_written = 0;
     in.flags_read = kArithmeticFlags;
   }
+  // The architecture leaves them undefined; processors leave them alone, and a guest that saves its flags afterwards sees which it is.
+  if (in.zydis.mnemonic == ZYDIS_MNEMONIC_DIV || in.zydis.mnemonic == ZYDIS_MNEMONIC_IDIV) in.flags_written = 0;
   if (in.kind == Kind::kPushFlags || in.zydis.mnemonic == ZYDIS_MNEMONIC_LAHF) in.flags_read = kArithmeticFlags;
   if (in.kind == Kind::kPopFlags) in.flags_written = in.flags_touched = kArithmeticFlags;
 }

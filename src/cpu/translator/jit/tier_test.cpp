@@ -312,6 +312,25 @@ TEST_F(TierTest, flags_travel_through_calls_and_returns) {
   EXPECT_EQ(machine_.gpr(0), 1U);
 }
 
+TEST_F(TierTest, a_division_leaves_the_flags_that_the_hosts_leaves) {
+  assemble([](Generator& c) {
+    c.mov(esi, TestMachine::kData);
+    c.mov(eax, 100);
+    c.mov(ecx, 7);
+    c.xor_(edx, edx);
+    c.mov(ptr[rsi], rax);  // clobbers flags if they are not kept
+    c.div(ecx);
+    c.pushf();
+    c.pop(rbx);
+  });
+  run();
+  std::uint64_t quotient = 100, rest = 0, flags = 0;
+  const std::uint64_t divisor = 7;
+  asm volatile("xor %%edx, %%edx; div %%ecx; pushf; pop %2" : "+a"(quotient), "=&d"(rest), "=&r"(flags) : "c"(divisor) : "cc");
+  EXPECT_EQ(machine_.gpr(0), quotient);
+  EXPECT_EQ(machine_.gpr(3) & kArithmeticFlags, flags & kArithmeticFlags);
+}
+
 TEST_F(TierTest, interrupt_flag_and_pushf_popf) {
   assemble([](Generator& c) {
     c.cmp(rax, rax);
