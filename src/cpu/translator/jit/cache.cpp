@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::uint32_t kBlockSpace = 65536;   // code bytes that one block may need
 constexpr std::uint32_t kBlockParts = 1024;    // marks, sites or links that one block may need
-constexpr std::uint32_t kReturnedShare = 3;      // one of so many blocks of a lap that was made again tells of too little room
+constexpr std::uint32_t kReturnedShare = 8;      // one of so many blocks of a lap that was made again tells of too little room
 
 constexpr std::uint32_t kCrowdedTable = 1024;  // entries in use; fewer lie in few small pages
 constexpr int kCollapse = 25;                  // MADV_COLLAPSE, Linux 6.1
