@@ -199,7 +199,7 @@ ScsiOutcome ScsiDvd::get_configuration(const ScsiCommand& command) const {
   feature(0x0001, 0x0A, true, {0, 0, 0, 1, 1, 0, 0, 0});                       // core: SCSI
   feature(0x0002, 0x06, true, {2, 0, 0, 0});                                   // morphing: asynchronous events
   feature(0x0003, 0x02, true, {0x29, 0, 0, 0});                                // tray that locks and ejects
-  feature(0x0010, 0x00, medium_.device != nullptr, {0, 0, 0x08, 0, 0, 1, 1, 0});      // random readable: 2048 bytes
+  feature(0x0010, 0x00, medium_.device != nullptr, {0, 0, 0x08, 0, 0, 1, 1, 0});  // random readable: 2048 bytes
   feature(0x001D, 0x00, cd, {});                                               // multi-read
   feature(0x001E, 0x08, cd, {0, 0, 0, 0});                                     // CD read
   feature(0x001F, 0x00, dvd, {0, 0, 0, 0});                                    // DVD read
