@@ -88,8 +88,8 @@ struct PendingEvents {
   bool has_error_code = false;
   std::uint32_t error_code = 0;
   std::optional<std::uint8_t> interrupt_vector;  ///< taken from the APIC, its delivery not finished
-  bool nmi_pending = false;
-  bool nmi_masked = false;
+  std::uint8_t pending_nmis = 0;  ///< 0 to 2 (1 while masked): one that is due, and one that is latched behind it
+  bool nmi_masked = false;        ///< from the delivery of one to the end of its IRET
   bool interrupt_shadow = false;  ///< after STI or a load of SS
   ActivityState activity = ActivityState::kRunning;
 };

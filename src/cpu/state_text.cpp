@@ -50,7 +50,7 @@ std::string to_text(const PendingEvents& events) {
     if (events.has_error_code) text += fmt::format(" with code {:x}", events.error_code);
   }
   if (events.interrupt_vector) text += fmt::format("; interrupt {:x}", *events.interrupt_vector);
-  if (events.nmi_pending) text += "; NMI pending";
+  if (events.pending_nmis != 0) text += fmt::format("; NMIs pending: {}", events.pending_nmis);
   if (events.nmi_masked) text += "; NMIs masked";
   if (events.interrupt_shadow) text += "; interrupt shadow";
   return text + '\n';

@@ -17,10 +17,11 @@ TEST(StateText, a_whole_state_leaves_nothing_out) {
   state.extended.xsave[160] = std::byte{0xA5};
   state.events.activity = ActivityState::kHalted;
   state.events.interrupt_vector = 0xEC;
+  state.events.pending_nmis = 2;
   const std::string text = to_text(state);
   for (const char* part : {"rip=0000000000abcdef", "gs=0000 base=0000000001234500", "xcr0=7", "dr2=777",
                            "msr c0000082=ffff800000001000", "080=00000020", "xsave: 832 bytes", "0a0: a5", "activity: halted",
-                           "interrupt ec"}) {
+                           "interrupt ec", "NMIs pending: 2"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << " in\n" << text;
   }
 }

@@ -6,16 +6,11 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <random>
 #include <thread>
 
-#include "chipset/local_apic/local_apic.h"
-#include "cpu/entry_state.h"
-#include "cpu/kvm/engine.h"
 #include "cpu/kvm/vcpu.h"
-#include "cpu/translator/engine.h"
-#include "support/timer_service.h"
+#include "guest/one_engine.h"
 
 namespace bygone::guest_tests {
 namespace {
@@ -23,51 +18,15 @@ namespace {
 using namespace std::chrono_literals;
 using cpu::Gpr;
 
-constexpr memory::Gpa kPageTables{0x1000}, kDescriptors{0x8000};
-constexpr std::uint64_t kCode = 0x100000, kStack = 0x90000, kMemory = 8 << 20;
-constexpr std::uint64_t kNowhere = 0xC0000000;  // mapped by the guest, backed by nobody
 constexpr std::uint16_t kSanePort = 0x5001;
 
-std::unique_ptr<cpu::Engine> make_engine() {
-  const char* name = std::getenv("BYGONE_TEST_ENGINE");
-  if (name != nullptr && std::string_view(name) == "kvm") return cpu::kvm::create_engine();
-  return cpu::translator::create_engine();
-}
-
-using Code = std::vector<std::uint8_t>;
-
-class HostileTest : public testing::Test {
+class HostileTest : public OneEngineTest {
  protected:
-  void SetUp() override {
-    ASSERT_TRUE(memory_.add_ram({0}, kMemory));
-    cpu::PartitionOptions options;
-    options.memory = &memory_;
-    options.local_apics = chipset::local_apic_factory(timers_);
-    auto cpuid = engine_->supported_cpuid();
-    ASSERT_TRUE(cpuid) << cpuid.error().text();
-    options.cpuid = *cpuid;
-    auto partition = engine_->create_partition(std::move(options));
-    ASSERT_TRUE(partition) << partition.error().text();
-    partition_ = std::move(*partition);
-  }
   void TearDown() override {
-    timers_.pause();
+    OneEngineTest::TearDown();
     if (slowest_stop_.count() > 0) {
       std::printf("the slowest stop of %s took %.1f ms\n", testing::UnitTest::GetInstance()->current_test_info()->name(), slowest_stop_.count());
     }
-  }
-
-  [[nodiscard]] cpu::Vcpu& vcpu() { return partition_->vcpu({0}); }
-
-  void start(const Code& code, cpu::GeneralRegisters registers = {}) {
-    ASSERT_TRUE(vcpu().reset());
-    const auto system = cpu::prepare_long_mode(memory_, kPageTables, kDescriptors);
-    ASSERT_TRUE(system);
-    ASSERT_TRUE(memory_.write({kCode}, std::as_bytes(std::span(code))));
-    registers.rip = kCode;
-    registers[Gpr::kRsp] = kStack;
-    ASSERT_TRUE(vcpu().set_system_registers(*system));
-    ASSERT_TRUE(vcpu().set_general_registers(registers));
   }
 
   /// Answers exits as a machine without devices does, until the guest ends, `goes_on` says no or `limit` exits are over. False:
@@ -117,10 +76,6 @@ class HostileTest : public testing::Test {
     EXPECT_EQ(port->port, kSanePort);
   }
 
-  ThreadTimerService timers_;
-  std::unique_ptr<cpu::Engine> engine_ = make_engine();
-  memory::GuestMemory memory_;
-  std::unique_ptr<cpu::Partition> partition_;
   std::chrono::duration<double, std::milli> slowest_stop_{0};
 };
 

@@ -23,6 +23,7 @@ class HostKvm(unittest.TestCase):
         self.pretend("bygone", USABLE)
         self.pretend("kvm_engine_test", PASSED)
         self.pretend("hostile_test", PASSED)
+        self.pretend("engine_conformance_test", PASSED)
         self.pretend("guest_runner", "all passed")
 
     def pretend(self, name, text, status=0):
@@ -48,7 +49,7 @@ class HostKvm(unittest.TestCase):
     def test_a_usable_kvm_gets_the_whole_suite_without_an_allowance(self):
         status, text = self.run_it()
         self.assertEqual(status, 0, text)
-        for call in ("kvm_engine_test", "hostile_test", "--engine kvm --facilities all", "--engine kvm --facilities none", "--move", "one.bin"):
+        for call in ("kvm_engine_test", "hostile_test", "engine_conformance_test", "--engine kvm --facilities all", "--engine kvm --facilities none", "--move", "one.bin"):
             self.assertIn(call, self.calls)
         self.assertNotIn("--emulated-processor", self.calls)
 
@@ -75,7 +76,7 @@ class HostKvm(unittest.TestCase):
         self.assertEqual(self.run_it()[0], 1)
 
     def test_each_program_that_fails_fails_the_suite(self):
-        for name in ("kvm_engine_test", "hostile_test", "guest_runner"):
+        for name in ("kvm_engine_test", "hostile_test", "engine_conformance_test", "guest_runner"):
             with self.subTest(name):
                 self.setUp()
                 self.pretend(name, PASSED, status=1)

@@ -264,33 +264,6 @@ TEST_F(KvmEngineTest, garbage_as_code_never_takes_the_host_along) {
   }
 }
 
-TEST_F(KvmEngineTest, an_injected_exception_reaches_the_guest) {
-  // A gate for vector 13, to kCode + 0x10.
-  constexpr std::uint64_t kGates = 0x9000;
-  struct Gate {
-    std::uint16_t low, selector;
-    std::uint8_t stack, type;
-    std::uint16_t middle;
-    std::uint32_t high, reserved;
-  };
-  constexpr std::uint64_t kHandler = kCode + 0x10;
-  const Gate gate{kHandler & 0xFFFF, kEntryCode, 0, 0x8E, kHandler >> 16, 0, 0};
-  ASSERT_TRUE(memory_.write_object({kGates + 13 * sizeof(Gate)}, gate));
-  std::array<std::uint8_t, 0x20> code = {0xE6, 0x80, 0xEB, 0xFE};
-  std::memcpy(code.data() + 0x10, "\x58\xE6\x81", 3);  // pop rax: the error code; out 0x81, al
-  start(std::span<const std::uint8_t>(code));
-  auto system = vcpu().system_registers();
-  ASSERT_TRUE(system);
-  system->idt = {kGates, 0xFFF};
-  ASSERT_TRUE(vcpu().set_system_registers(*system));
-  ASSERT_NE(run_to<PortExit>(), nullptr);
-  ASSERT_TRUE(vcpu().inject_exception(13, 0x42));
-  auto* out = run_to<PortExit>();
-  ASSERT_NE(out, nullptr);
-  EXPECT_EQ(out->port, 0x81);
-  EXPECT_EQ(out->data[0], std::byte{0x42});
-}
-
 // Breakpoints by debug register cannot be seen here: QEMU 7.2 does not arm them when VMRUN loads DR7.
 TEST_F(KvmEngineTest, single_steps_stop_after_each_instruction) {
   start({0x90, 0x90, 0x90, 0xE6, 0x80});
@@ -320,78 +293,6 @@ TEST_F(KvmEngineTest, linear_addresses_are_translated) {
   const auto unmapped = vcpu().translate(0x0000700000000000);
   ASSERT_TRUE(unmapped);
   EXPECT_FALSE(unmapped->has_value());
-}
-
-TEST_F(KvmEngineTest, a_processor_that_is_half_way_through_an_instruction_is_not_saved_and_loses_nothing) {
-  GeneralRegisters registers;
-  registers[Gpr::kRbx] = 0xC0000000;
-  start({0x83, 0x03, 0x05, 0xE6, 0x80}, registers);  // add dword [rbx], 5; out 0x80, al
-  auto* read = run_to<MmioExit>();
-  ASSERT_NE(read, nullptr);
-  read->data = 37;
-  for (int i = 0; i < 3; ++i) {
-    const auto saved = vcpu().save_state();
-    ASSERT_FALSE(saved);
-    EXPECT_EQ(saved.error().code, ErrorCode::kBusy);
-  }
-  const auto* write = run_to<MmioExit>();
-  ASSERT_NE(write, nullptr) << "what came while it was to be saved";
-  EXPECT_TRUE(write->is_write);
-  EXPECT_EQ(write->data, 42U);
-  ASSERT_NE(run_to<PortExit>(), nullptr) << "once";
-  const auto saved = vcpu().save_state();
-  ASSERT_TRUE(saved) << saved.error().text();
-  EXPECT_EQ(saved->general.rip, kCode + 5);
-}
-
-// Five bytes to one page and three to the next, of which KVM makes pieces.
-TEST_F(KvmEngineTest, a_split_access_is_not_saved_before_all_its_pieces_were_answered) {
-  GeneralRegisters registers;
-  registers[Gpr::kRbx] = 0xC0000FFB;
-  registers[Gpr::kRax] = 0x8877665544332211;
-  start({0x48, 0x89, 0x03, 0xE6, 0x80}, registers);  // mov [rbx], rax; out
-  std::map<std::uint64_t, std::uint8_t> bytes;
-  for (;;) {
-    auto exit = vcpu().run();
-    ASSERT_TRUE(exit);
-    if (std::holds_alternative<PortExit>(**exit)) break;
-    const auto* piece = std::get_if<MmioExit>(*exit);
-    ASSERT_NE(piece, nullptr) << (*exit)->index();
-    for (unsigned i = 0; i < piece->size; ++i) bytes[piece->address.value + i] = static_cast<std::uint8_t>(piece->data >> 8 * i);
-    static_cast<void>(vcpu().save_state());  // kBusy, or done
-  }
-  ASSERT_EQ(bytes.size(), 8U);
-  for (unsigned i = 0; i < 8; ++i) EXPECT_EQ(bytes[0xC0000FFB + i], 0x11 * (i + 1));
-}
-
-TEST_F(KvmEngineTest, a_kick_comes_out_between_instructions) {
-  GeneralRegisters registers;
-  registers[Gpr::kRbx] = 0xC0000000;
-  start({0x83, 0x03, 0x05, 0xE6, 0x80}, registers);
-  ASSERT_NE(run_to<MmioExit>(), nullptr);
-  vcpu().kick();
-  ASSERT_NE(run_to<MmioExit>(), nullptr) << "the other half first";
-  ASSERT_NE(run_to<InterruptedExit>(), nullptr);
-  const auto saved = vcpu().save_state();
-  ASSERT_TRUE(saved) << saved.error().text();
-  EXPECT_EQ(saved->general.rip, kCode + 3);
-}
-
-TEST_F(KvmEngineTest, a_restored_processor_has_forgotten_the_exit_of_its_former_life) {
-  GeneralRegisters registers;
-  registers[Gpr::kRbx] = 0xC0000000;
-  registers[Gpr::kRdi] = 0xC0001000;
-  registers[Gpr::kRsi] = 0xC0002000;
-  registers[Gpr::kRcx] = 5000;
-  start({0xF3, 0xA4}, registers);  // rep movsb from nowhere to nowhere
-  ASSERT_NE(run_to<MmioExit>(), nullptr);
-  ASSERT_FALSE(vcpu().save_state());
-  ASSERT_TRUE(vcpu().reset());
-  start({0x83, 0x03, 0x05, 0xE6, 0x80}, registers);
-  const auto* read = run_to<MmioExit>();
-  ASSERT_NE(read, nullptr);
-  EXPECT_FALSE(read->is_write);
-  EXPECT_EQ(read->address.value, 0xC0000000U);
 }
 
 TEST_F(KvmEngineTest, the_guests_tsc_is_known_outside) {
@@ -440,61 +341,6 @@ TEST_F(KvmEngineTest, the_dirty_log_tells_the_pages_that_the_guest_wrote) {
   EXPECT_TRUE(pages.has({0x300000}));
   partition_->stop_dirty_log();
   EXPECT_FALSE(partition_->take_dirty_pages(pages));
-}
-
-/// mov rax, 0xFEE00000 + offset; mov dword [rax], value
-void append_apic_write(std::vector<std::uint8_t>& code, std::uint32_t offset, std::uint32_t value) {
-  const std::uint32_t address = 0xFEE00000 + offset;
-  const auto append = [&](std::uint32_t word) {
-    for (int shift = 0; shift < 32; shift += 8) code.push_back(static_cast<std::uint8_t>(word >> shift));
-  };
-  code.push_back(0xB8);
-  append(address);
-  code.insert(code.end(), {0xC7, 0x00});
-  append(value);
-}
-
-constexpr std::uint8_t kTimerVector = 0x50;
-bool is_requested(const VcpuState& state, std::uint8_t vector) {
-  return (state.local_apic.registers[0x20U + vector / 32U] >> vector % 32 & 1) != 0;
-}
-
-/// A one-shot timer of 0.1 ms, then OUTs without end, interrupts off.
-std::vector<std::uint8_t> one_shot_guest() {
-  std::vector<std::uint8_t> code;
-  append_apic_write(code, 0xF0, 0x1FF);
-  append_apic_write(code, 0x3E0, 0xB);
-  append_apic_write(code, 0x320, kTimerVector);
-  append_apic_write(code, 0x380, 100'000);
-  code.insert(code.end(), {0xE6, 0x80, 0xEB, 0xFC});
-  return code;
-}
-
-TEST_F(KvmEngineTest, a_timer_that_ran_out_while_the_processor_stood_is_in_its_state) {
-  start(one_shot_guest());
-  ASSERT_NE(run_to<PortExit>(), nullptr);
-  std::this_thread::sleep_for(20ms);
-  const auto state = vcpu().save_state();
-  ASSERT_TRUE(state) << state.error().text();
-  EXPECT_TRUE(is_requested(*state, kTimerVector));
-  ASSERT_NE(run_to<PortExit>(), nullptr) << "it goes on after having been saved";
-}
-
-TEST_F(KvmEngineTest, a_timer_that_ran_out_does_not_fire_again_after_a_restore) {
-  start(one_shot_guest());
-  ASSERT_NE(run_to<PortExit>(), nullptr);
-  std::this_thread::sleep_for(20ms);
-  auto state = vcpu().save_state();
-  ASSERT_TRUE(state);
-  state->local_apic.registers[0x20 + kTimerVector / 32] = 0;  // as after its handler
-  ASSERT_TRUE(vcpu().restore_state(*state));
-  for (int i = 0; i < 5; ++i) {
-    ASSERT_NE(run_to<PortExit>(), nullptr);
-    std::this_thread::sleep_for(5ms);
-  }
-  const auto later = vcpu().save_state();
-  ASSERT_TRUE(later);
-  EXPECT_FALSE(is_requested(*later, kTimerVector));
 }
 
 TEST_F(KvmEngineTest, the_tsc_of_a_state_comes_back_however_young_it_is) {

@@ -299,8 +299,9 @@ Result<PendingEvents> KvmVcpu::get_events() {
     to.error_code = from.exception.error_code;
   }
   if (from.interrupt.injected != 0) to.interrupt_vector = from.interrupt.nr;
-  to.nmi_pending = from.nmi.pending != 0 || from.nmi.injected != 0;
-  to.nmi_masked = from.nmi.masked != 0;
+  // One that KVM was about to deliver when it turned back is not delivered; on AMD processors it masks the others already.
+  to.pending_nmis = static_cast<std::uint8_t>(from.nmi.pending + from.nmi.injected);
+  to.nmi_masked = from.nmi.masked != 0 && from.nmi.injected == 0;
   to.interrupt_shadow = from.interrupt.shadow != 0;
   to.activity = from_mp_state(activity.mp_state);
   return to;
@@ -317,7 +318,7 @@ Result<void> KvmVcpu::set_events(const PendingEvents& from) {
     to.interrupt.nr = *from.interrupt_vector;
   }
   to.interrupt.shadow = from.interrupt_shadow ? KVM_X86_SHADOW_INT_STI : 0;
-  to.nmi.pending = from.nmi_pending ? 1 : 0;
+  to.nmi.pending = from.pending_nmis;
   to.nmi.masked = from.nmi_masked ? 1 : 0;
   to.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
   BYGONE_CHECK(kernel_call(fd(), KVM_SET_VCPU_EVENTS, "KVM_SET_VCPU_EVENTS", &to));

@@ -210,7 +210,7 @@ void Core::deliver_event_protected(EventKind kind, std::uint8_t vector, bool has
 
 void Core::interrupt_return(std::uint8_t operand_size) {
   block_->nmi_masked = 0;
-  if (block_->nmi_pending != 0) block_->interrupt_held = 1;
+  if (block_->pending_nmis != 0) block_->interrupt_held = 1;
   if (in_long_mode()) {
     interrupt_return_long(operand_size);
   } else if (is_protected() && !is_virtual_8086()) {

@@ -150,7 +150,7 @@ bool Core::serve_attention() {
   serve_start_signals();
   if ((bits & kAttentionNmi) != 0) {
     block_->attention.fetch_and(~std::uint32_t{kAttentionNmi});
-    block_->nmi_pending = 1;
+    block_->pending_nmis = nmis_with_one_more(*block_);
   }
   block_->attention.fetch_and(~std::uint32_t{kAttentionInterrupt});
   deliver_interrupts();
@@ -179,9 +179,9 @@ void Core::serve_start_signals() {
 void Core::deliver_interrupts() {
   const auto activity = static_cast<ActivityState>(block_->activity);
   if (activity == ActivityState::kWaitForSipi || activity == ActivityState::kWaitForInit) return;
-  if (block_->nmi_pending != 0) {
+  if (block_->pending_nmis != 0) {
     if (block_->nmi_masked == 0 && block_->interrupt_shadow == 0) {
-      block_->nmi_pending = 0;
+      --block_->pending_nmis;
       block_->activity = static_cast<std::uint8_t>(ActivityState::kRunning);
       take_event(EventKind::kNmi, vector::kNmi);
       block_->nmi_masked = 1;
@@ -256,7 +256,7 @@ void Core::execute_one() {
   answers_count_ = 0;
   if (block.interrupt_shadow != 0) [[unlikely]] block.interrupt_shadow = block.interrupt_shadow == 2 ? 1 : 0;
   if (block_->interrupt_held != 0 && block.interrupt_shadow == 0) [[unlikely]] {
-    if ((block.rflags & rflags::kIf) != 0 || block.nmi_pending != 0) {
+    if ((block.rflags & rflags::kIf) != 0 || block.pending_nmis != 0) {
       block_->interrupt_held = 0;
       block.attention.fetch_or(kAttentionInterrupt);
     }

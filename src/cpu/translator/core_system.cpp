@@ -172,7 +172,7 @@ void Core::reset(bool is_init) {
   block.cr0 = is_init ? (block.cr0 & (cr0::kCd | cr0::kNw)) | cr0::kEt : cr0::kCd | cr0::kNw | cr0::kEt;
   block.cr2 = block.cr3 = block.cr4 = block.efer = 0;
   block.cpl = 0;
-  block.nmi_masked = block.nmi_pending = 0;
+  block.nmi_masked = block.pending_nmis = 0;
   block.debug = {};
   block.fault = {};
   if (!is_init) {

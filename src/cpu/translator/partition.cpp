@@ -283,7 +283,7 @@ Result<VcpuState> SoftwareVcpu::read_state() {
     state.local_apic = core_.apic()->save();  // first: it raises what is due, and clears the deadline then
     if (const auto deadline = core_.apic()->read_msr(msr::kTscDeadline)) state.msrs.push_back({msr::kTscDeadline, *deadline});
   }
-  state.events.nmi_pending = block.nmi_pending != 0 || (block.attention.load() & kAttentionNmi) != 0;
+  state.events.pending_nmis = (block.attention.load() & kAttentionNmi) != 0 ? nmis_with_one_more(block) : block.pending_nmis;
   state.events.nmi_masked = block.nmi_masked != 0;
   state.events.interrupt_shadow = block.interrupt_shadow != 0;
   state.events.activity = static_cast<ActivityState>(block.activity);
@@ -324,7 +324,7 @@ Result<void> SoftwareVcpu::restore_state(const VcpuState& state) {
     core_.apic()->restore(apic);
     if (deadline) static_cast<void>(core_.apic()->write_msr(msr::kTscDeadline, *deadline));
   }
-  block.nmi_pending = state.events.nmi_pending ? 1 : 0;
+  block.pending_nmis = state.events.pending_nmis;
   block.nmi_masked = state.events.nmi_masked ? 1 : 0;
   block.interrupt_shadow = state.events.interrupt_shadow ? 1 : 0;
   block.activity = static_cast<std::uint8_t>(state.events.activity);
@@ -332,7 +332,7 @@ Result<void> SoftwareVcpu::restore_state(const VcpuState& state) {
   if (state.events.has_exception) {
     injected_ = FaultInfo{state.events.exception_vector, state.events.has_error_code, state.events.error_code, block.cr2};
   }
-  block.attention.fetch_and(~std::uint32_t{kAttentionShutdown | kAttentionInit | kAttentionStartUp});
+  block.attention.fetch_and(~std::uint32_t{kAttentionShutdown | kAttentionInit | kAttentionStartUp | kAttentionNmi});
   block.attention.fetch_or(kAttentionInterrupt);
   mmu::flush_all(block);
   mmu::update_mode(block);

@@ -7,6 +7,7 @@
 // Threading: owned by the vCPU's thread; only `attention` and `in_guest` are touched by others.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -132,7 +133,7 @@ struct alignas(4096) VcpuBlock {
   std::uint64_t tsc_offset = 0;            ///< guest TSC = RDTSC + offset
   std::uint8_t cpl = 0;
   std::uint8_t nmi_masked = 0;
-  std::uint8_t nmi_pending = 0;
+  std::uint8_t pending_nmis = 0;
   std::uint8_t activity = 0;               ///< ActivityState
   std::uint8_t debugger = 0;               ///< a debugger wants every instruction looked at
   std::uint8_t watches_data = 0;           ///< DR7 has a data breakpoint on: the TLB takes no data pages
@@ -153,6 +154,11 @@ struct alignas(4096) VcpuBlock {
   FaultInfo fault;                         ///< of the last failed MMU call
   Tlb tlb;
 };
+
+/// pending_nmis after another request: one may be due and one latched behind it (Intel SDM volume 3, 6.7.1).
+inline std::uint8_t nmis_with_one_more(const VcpuBlock& block) {
+  return static_cast<std::uint8_t>(std::min<int>(block.pending_nmis + 1, block.nmi_masked != 0 ? 1 : 2));
+}
 
 // Displacements for emitted code.
 namespace offset {

@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr std::size_t kMaximumMsrs = 512;
 constexpr std::size_t kMaximumXsave = 64 << 10;
 constexpr std::size_t kMaximumCpuidEntries = 1024;
@@ -58,7 +58,7 @@ cpu::SystemRegisters system_from_json(const json& value) {
 }
 
 json events_to_json(const cpu::PendingEvents& events) {
-  json state = {{"nmi_pending", events.nmi_pending},
+  json state = {{"pending_nmis", events.pending_nmis},
                 {"nmi_masked", events.nmi_masked},
                 {"interrupt_shadow", events.interrupt_shadow},
                 {"activity", static_cast<unsigned>(events.activity)}};
@@ -70,7 +70,9 @@ json events_to_json(const cpu::PendingEvents& events) {
 
 cpu::PendingEvents events_from_json(const json& value) {
   cpu::PendingEvents events;
-  events.nmi_pending = value.at("nmi_pending").get<bool>();
+  const auto pending_nmis = value.at("pending_nmis").get<std::uint64_t>();
+  if (pending_nmis > 2) throw json::other_error::create(501, "pending_nmis", &value);
+  events.pending_nmis = static_cast<std::uint8_t>(pending_nmis);
   events.nmi_masked = value.at("nmi_masked").get<bool>();
   events.interrupt_shadow = value.at("interrupt_shadow").get<bool>();
   const auto activity = value.at("activity").get<std::uint64_t>();

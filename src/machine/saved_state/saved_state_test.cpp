@@ -160,6 +160,7 @@ cpu::VcpuState sample_processor() {
   state.events.exception_vector = 14;
   state.events.error_code = 6;
   state.events.interrupt_vector = 0x33;
+  state.events.pending_nmis = 1;
   state.events.nmi_masked = true;
   state.events.activity = cpu::ActivityState::kHalted;
   return state;
