@@ -57,7 +57,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::span input(data + 2, size - 2);
   while (input.size() >= 4 && channel->is_open()) {
     const std::uint8_t operation = input[0], argument = input[1];
-    const std::size_t length = std::min<std::size_t>(input[2] | input[3] << 8, input.size() - 4);
+    const std::size_t length = std::min(std::size_t{input[2]} | std::size_t{input[3]} << 8, input.size() - 4);
     const auto bytes = std::as_bytes(input.subspan(4, length));
     input = input.subspan(4 + length);
     switch (operation % 8) {

@@ -171,7 +171,7 @@ TEST_F(CoreTest, unmasked_vector_exception_leaves_the_destination_alone) {
 class CoreFloatTest : public CoreTest {
  protected:
   static constexpr std::uint32_t kMasked = 0x1F80;
-  static constexpr std::uint32_t kInvalid = 1, kDenormal = 2, kOverflow = 8, kUnderflow = 0x10, kPrecision = 0x20;
+  static constexpr std::uint32_t kDenormal = 2, kOverflow = 8, kUnderflow = 0x10;
 
   CoreFloatTest() {
     block().cr4 |= cr4::kOsfxsr | cr4::kOsxmmexcpt;

@@ -11,19 +11,19 @@ struct Arguments {
   bool is_fresh = false;
 };
 
-struct Row {
+struct EngineRow {
   std::string name;
   cpu::EngineStatus status;
 };
 
-std::string to_text(const Row& row, bool is_taken) {
+std::string to_text(const EngineRow& row, bool is_taken) {
   std::string text = fmt::format("{}: {}{}\n  {}", row.name, row.status.is_usable ? "usable" : "not usable",
                                  is_taken ? ", taken by default" : "", row.status.reason);
   if (!row.status.hint.empty()) text += fmt::format("\n  {}", row.status.hint);
   return text;
 }
 
-nlohmann::json to_json(const Row& row, bool is_taken) {
+nlohmann::json to_json(const EngineRow& row, bool is_taken) {
   return {{"name", row.name},
           {"usable", row.status.is_usable},
           {"default", is_taken},
@@ -37,7 +37,7 @@ Result<void> list_engines(const Arguments& arguments, CommandContext& context) {
   bool is_any_taken = false;
   nlohmann::json list = nlohmann::json::array();
   for (const std::unique_ptr<cpu::Engine>& engine : machine::create_engines()) {
-    Row row{std::string(engine->name()), {}};
+    EngineRow row{std::string(engine->name()), {}};
     if (arguments.is_fresh) {
       row.status = engine->probe();
       cache.keep(row.name, row.status);

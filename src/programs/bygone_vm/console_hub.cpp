@@ -50,7 +50,7 @@ void ConsoleHub::on_output() {
   if (kept_.size() > 2 * kKeptBytes) kept_.erase(0, kept_.size() - kKeptBytes);
   for (auto& [key, stream] : streams_) {
     if (stream.waiting.size() + text.size() <= 4 * kKeptBytes) stream.waiting += text;  // a reader that sleeps loses what comes
-    loop_.post([this, key = key] { send(key); });
+    loop_.post([this, key] { send(key); });
   }
 }
 
