@@ -24,8 +24,9 @@ constexpr std::uint8_t kMainPort = 0x80, kHandlerPort = 0x81;
 
 class EngineConformance : public OneEngineTest {
  protected:
-  /// Sends `vector` to a handler that starts with `prologue`, tells kHandlerPort and returns.
-  void set_handler(std::uint8_t vector, std::initializer_list<std::uint8_t> prologue = {}) {
+  enum class Says { kNothing, kPort };
+  /// Sends `vector` to a handler that starts with `code`, tells kHandlerPort or nothing, and returns.
+  void set_handler(std::uint8_t vector, Code code = {}, Says says = Says::kPort) {
     constexpr std::uint64_t kGates = 0x9000, kHandler = kCode + 0x1000;
     struct Gate {
       std::uint16_t low, selector;
@@ -35,8 +36,8 @@ class EngineConformance : public OneEngineTest {
     };
     const Gate gate{kHandler & 0xFFFF, cpu::kEntryCode, 0, 0x8E, kHandler >> 16, 0, 0};
     ASSERT_TRUE(memory_.write_object({kGates + vector * sizeof(Gate)}, gate));
-    Code code(prologue);
-    code.insert(code.end(), {0xE6, kHandlerPort, 0x48, 0xCF});  // out; iretq
+    if (says == Says::kPort) code.insert(code.end(), {0xE6, kHandlerPort});
+    code.insert(code.end(), {0x48, 0xCF});  // iretq
     ASSERT_TRUE(memory_.write({kHandler}, std::as_bytes(std::span(code))));
     auto system = vcpu().system_registers();
     ASSERT_TRUE(system);
@@ -46,10 +47,35 @@ class EngineConformance : public OneEngineTest {
 
   void request_nmi() { partition_->request_interrupt({.delivery = cpu::DeliveryMode::kNmi}); }
 
+  void request_level(std::uint8_t vector) {
+    partition_->request_interrupt({.trigger = cpu::TriggerMode::kLevel, .vector = vector});
+  }
+
   void save_and_restore() {
     const auto state = vcpu().save_state();
     ASSERT_TRUE(state) << state.error().text();
     ASSERT_TRUE(vcpu().restore_state(*state));
+  }
+  /// The same in another partition.
+  void move() {
+    const auto state = vcpu().save_state();
+    ASSERT_TRUE(state) << state.error().text();
+    partition_.reset();
+    create_partition();
+    ASSERT_TRUE(vcpu().restore_state(*state));
+  }
+
+  /// Runs with a kick after `time`, and returns how many ends of interrupts came before it came out.
+  int ends_before_kick(std::chrono::microseconds time) {
+    std::jthread kicker([&] {
+      std::this_thread::sleep_for(time);
+      vcpu().kick();
+    });
+    for (int ends = 0;;) {
+      auto exit = vcpu().run();
+      if (!exit || std::holds_alternative<cpu::InterruptedExit>(**exit)) return ends;
+      if (std::holds_alternative<cpu::IoApicEoiExit>(**exit)) ++ends;
+    }
   }
 
   /// The next exit is a write to this port; 0 when it is something else.
@@ -281,6 +307,50 @@ TEST_F(EngineConformance, no_nmi_is_lost_or_doubled_by_a_restore_at_any_moment) 
     EXPECT_EQ(handled, round);
   }
   ends = true;
+}
+
+/// Interrupts on, then a loop without exits; the handler of kLevelVector ends the interrupt.
+constexpr std::uint8_t kLevelVector = 0x61;
+Code level_guest() {
+  Code code;
+  append_apic_write(code, 0xF0, 0x1FF);
+  code.insert(code.end(), {0xE6, kMainPort, 0xFB, 0xEB, 0xFE});
+  return code;
+}
+/// push rax; mov eax, APIC's EOI; mov [rax], eax; pop rax
+constexpr std::initializer_list<std::uint8_t> kEndOfInterrupt = {0x50, 0xB8, 0xB0, 0x00, 0xE0, 0xFE, 0x89, 0x00, 0x58};
+
+TEST_F(EngineConformance, the_end_of_a_level_triggered_interrupt_is_told_where_the_processor_went_meanwhile) {
+  start(level_guest());
+  // out: the interrupt is in service; then its end
+  Code prologue{0xE6, kMainPort};
+  prologue.insert(prologue.end(), kEndOfInterrupt);
+  set_handler(kLevelVector, prologue);
+  ASSERT_EQ(next_port(), kMainPort);
+  request_level(kLevelVector);
+  move();  // requested
+  ASSERT_EQ(next_port(), kMainPort);
+  move();  // in service
+  const auto* end = run_to<cpu::IoApicEoiExit>();
+  ASSERT_NE(end, nullptr);
+  EXPECT_EQ(end->vector, kLevelVector);
+}
+
+// Stopped at any moment: the end is told before the processor comes out, or after it was moved.
+TEST_F(EngineConformance, no_end_of_a_level_triggered_interrupt_is_lost_by_a_move_at_any_moment) {
+  constexpr int kRounds = 40, kPatience = 50;
+  start(level_guest());
+  set_handler(kLevelVector, kEndOfInterrupt, Says::kNothing);
+  ASSERT_EQ(next_port(), kMainPort);
+  std::minstd_rand random(5);
+  int ends = 0;
+  for (int round = 1; round <= kRounds && !HasFailure(); ++round) {
+    request_level(kLevelVector);
+    ends += ends_before_kick(std::chrono::microseconds(random() % 3000));
+    move();
+    for (int i = 0; ends < round && i < kPatience; ++i) ends += ends_before_kick(20ms);
+    EXPECT_EQ(ends, round);
+  }
 }
 
 }  // namespace

@@ -33,6 +33,9 @@ class OneEngineTest : public testing::Test {
  protected:
   void SetUp() override {
     ASSERT_TRUE(memory_.add_ram({0}, kMemory));
+    create_partition();
+  }
+  void create_partition() {
     cpu::PartitionOptions options;
     options.memory = &memory_;
     options.local_apics = chipset::local_apic_factory(timers_);

@@ -32,6 +32,7 @@ Result<void> InterruptRoutes::watch_level(const kvm_msi& message) {
     levels_[next_level_] = message;
     next_level_ = (next_level_ + 1) % kIoApicPins;
   }
+  watches_levels_.store(true, std::memory_order_relaxed);
   return write_table();
 }
 

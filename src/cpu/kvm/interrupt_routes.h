@@ -34,6 +34,7 @@ class InterruptRoutes {
 
   /// Makes the kernel report EOIs of this level-triggered message.
   [[nodiscard]] Result<void> watch_level(const kvm_msi& message);
+  [[nodiscard]] bool watches_levels() const { return watches_levels_.load(std::memory_order_relaxed); }
   /// Raises a synthetic interrupt source as its register says.
   [[nodiscard]] Result<void> raise(VpIndex vp, std::uint8_t source);
 
@@ -44,6 +45,7 @@ class InterruptRoutes {
 
   int vm_;
   std::mutex mutex_;
+  std::atomic<bool> watches_levels_ = false;
   std::vector<kvm_msi> levels_;  // guarded by mutex_
   std::size_t next_level_ = 0;   // guarded by mutex_
   std::vector<bool> is_routed_;  // guarded by mutex_

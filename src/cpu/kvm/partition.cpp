@@ -181,6 +181,17 @@ void KvmPartition::request_interrupt(const InterruptRequest& request) {
   }
 }
 
+Result<void> KvmPartition::watch_levels(VpIndex vp, const LocalApicState& apic) {
+  constexpr std::size_t kInService = 0x10, kTriggerMode = 0x18, kRequested = 0x20;  // Intel SDM volume 3, 11.8.4
+  for (std::uint32_t vector = 0; vector < 256; ++vector) {
+    const auto has = [&](std::size_t first) { return (apic.registers[first + vector / 32] >> vector % 32 & 1) != 0; };
+    if (!has(kTriggerMode) || !(has(kInService) || has(kRequested))) continue;
+    const InterruptRequest request{.trigger = TriggerMode::kLevel, .vector = static_cast<std::uint8_t>(vector), .destination = vp.value};
+    BYGONE_CHECK(routes_.watch_level(to_msi(request)));
+  }
+  return {};
+}
+
 void KvmPartition::request_synic_interrupt(VpIndex vp, std::uint8_t vector, bool /*auto_eoi*/) {
   request_interrupt({.vector = vector, .destination = vp.value});
 }

@@ -42,6 +42,8 @@ class KvmPartition final : public Partition {
   [[nodiscard]] FacilitySet active_facilities() const { return facilities_ ? facilities_->active() : FacilitySet(); }
   [[nodiscard]] KvmVcpu& kvm_vcpu(VpIndex index) { return *vcpus_.at(index.value); }
   [[nodiscard]] InterruptRoutes& routes() { return routes_; }
+  /// The level-triggered interrupts that the local APIC of `vp` had taken elsewhere: their ends are to be told too.
+  [[nodiscard]] Result<void> watch_levels(VpIndex vp, const LocalApicState& apic);
   [[nodiscard]] PostedWrites& posted_writes() { return posted_writes_; }
   /// What a processor that is restored with this TSC adds to the host's. Processors are restored one after the other.
   [[nodiscard]] std::uint64_t tsc_offset_for(VpIndex vp, std::uint64_t value, std::uint64_t now) {

@@ -152,6 +152,10 @@ Result<Exit*> KvmVcpu::run() {
       continue;
     }
     if (error_number == EINTR) {
+      if (partition_.routes().watches_levels()) {
+        BYGONE_ASSIGN(const bool has_exit, turn_back());
+        if (has_exit) break;  // the kick stays for the next time
+      }
       is_kicked_.store(false);
       std::atomic_ref<std::uint8_t>(run_->immediate_exit).store(0);
       exit_ = InterruptedExit{};

@@ -95,8 +95,9 @@ class KvmVcpu final : public Vcpu {
   [[nodiscard]] Result<VcpuState> read_state();
   [[nodiscard]] Result<LocalApicState> get_local_apic();
   [[nodiscard]] Result<void> set_local_apic(const LocalApicState& state);
-  /// Makes KVM put a timer's interrupt that is due, and that it holds back until the next entry, into the local APIC; runs no guest code.
-  void collect_due_timer();
+  /// Makes KVM do what it holds back until the next entry: it puts a timer's interrupt that is due into the local APIC, and tells of a
+  /// level-triggered interrupt's end. Runs no guest code. True: exit_ has something for the machine.
+  [[nodiscard]] Result<bool> turn_back();
   void find_saved_msrs();
   [[nodiscard]] Result<std::vector<MsrValue>> get_msrs();
   [[nodiscard]] Result<void> set_msr(const MsrValue& msr);

@@ -261,7 +261,7 @@ Result<void> KvmVcpu::set_local_apic(const LocalApicState& state) {
 
 // KVM does this on its way from one entry to the next. A signal that is pending and let in by KVM_RUN's own mask makes it turn
 // back before the entry; one that waited before the call, with immediate_exit, would make it turn back too early.
-void KvmVcpu::collect_due_timer() {
+Result<bool> KvmVcpu::turn_back() {
   sigset_t kick, before;
   ::sigemptyset(&kick);
   ::sigaddset(&kick, kick_signal());
@@ -273,10 +273,13 @@ void KvmVcpu::collect_due_timer() {
   auto* mask = reinterpret_cast<kvm_signal_mask*>(bytes.data());
   mask->len = kKernelSetBytes;
   std::memcpy(bytes.data() + sizeof(kvm_signal_mask), &during, kKernelSetBytes);
+  bool has_exit = false;
   if (kernel_call(fd(), KVM_SET_SIGNAL_MASK, "KVM_SET_SIGNAL_MASK", mask)) {
     ::raise(kick_signal());
     std::atomic_ref<std::uint8_t>(run_->immediate_exit).store(0);
-    (void)enter();  // EINTR, always
+    has_exit = enter() == 0;
+    partition_.posted_writes().drain();
+    run_->kvm_dirty_regs = 0;
     if (is_kicked_.load()) std::atomic_ref<std::uint8_t>(run_->immediate_exit).store(1);
     constexpr timespec kNow = {};
     while (::sigtimedwait(&kick, nullptr, &kNow) > 0) {
@@ -284,6 +287,7 @@ void KvmVcpu::collect_due_timer() {
     (void)kernel_call(fd(), KVM_SET_SIGNAL_MASK, "KVM_SET_SIGNAL_MASK");
   }
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return has_exit ? decode_exit() : false;
 }
 
 Result<PendingEvents> KvmVcpu::get_events() {
@@ -333,7 +337,10 @@ Result<VcpuState> KvmVcpu::save_state() {
   kvm_mp_state activity;
   BYGONE_CHECK(kernel_call(fd(), KVM_GET_MP_STATE, "KVM_GET_MP_STATE", &activity));
   BYGONE_ASSIGN(const LocalApicState apic, get_local_apic());
-  if (has_run_out(apic)) collect_due_timer();
+  if (has_run_out(apic)) {
+    BYGONE_ASSIGN(is_exit_unseen_, turn_back());
+    if (is_exit_unseen_) return fail(ErrorCode::kBusy, "processor {} has something to tell the machine first", index_.value);
+  }
   return read_state();
 }
 
@@ -368,6 +375,7 @@ Result<void> KvmVcpu::restore_state(const VcpuState& state) {
     if (msr.index != kMsrTscDeadline && msr.index != kMsrTimeStampCounter) BYGONE_CHECK(set_msr(msr));
   }
   if (const auto tsc = time_stamp_of(state)) BYGONE_CHECK(set_tsc(*tsc));
+  BYGONE_CHECK(partition_.watch_levels(index_, state.local_apic));
   BYGONE_CHECK(set_local_apic(state.local_apic));
   // The deadline counts only in the timer mode that the local vector table, restored above, selects.
   for (const MsrValue& msr : state.msrs) {
