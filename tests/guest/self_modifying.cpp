@@ -45,7 +45,7 @@ void check_neighbours() {
 // The store is a few instructions ahead of what it patches, in one straight run.
 extern "C" u32 patch_ahead(u32 value);
 asm(R"(
-  .section .data, "awx"
+  .section .data.code, "awx"
   .globl patch_ahead
 patch_ahead:
   movl %edi, 1f+1(%rip)

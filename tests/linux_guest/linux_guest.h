@@ -21,6 +21,10 @@
 
 namespace bygone::tests {
 
+/// For the beginning of what a guest runs: `wait_for CONDITION` ends the command with 9 when that is not true within half a minute.
+inline constexpr const char* kWaitFor =
+    "wait_for() { for i in $(seq 300); do eval \"$1\" && return; sleep 0.1; done; echo \"never: $1\"; exit 9; }\n";
+
 struct LinuxGuestOptions {
   std::string flavour = "cloud";     ///< of Debian's kernels: "cloud" or "full"
   std::vector<std::string> modules = {};  ///< loaded before the shell is there, besides hv_sock

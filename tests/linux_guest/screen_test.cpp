@@ -13,8 +13,6 @@ namespace {
 using namespace std::chrono_literals;
 using machine::gen2::HumanDevices;
 
-constexpr const char* kWaitFor = "wait_for() { for i in $(seq 300); do eval \"$1\" && return; sleep 0.1; done; echo \"never: $1\"; exit 9; }\n";
-
 /// The share of the screen that has this colour.
 double share_of(LinuxGuest& guest, std::uint32_t colour) {
   const auto picture = guest.machine().picture();

@@ -46,8 +46,6 @@ class GrowingDevice final : public disk::BlockDevice {
   std::shared_ptr<disk::BlockDevice> whole_;
 };
 
-constexpr const char* kWaitFor = "wait_for() { for i in $(seq 100); do eval \"$1\" && return; sleep 0.1; done; echo \"never: $1\"; exit 9; }\n";
-
 TEST_F(StorageOnLinux, files_and_disks_hold_what_was_written) {
   // tests/long/storage asks for more.
   const char* asked = std::getenv("BYGONE_COPY_MEBIBYTES");
