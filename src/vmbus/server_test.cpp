@@ -86,8 +86,8 @@ class BusGuest {
           return value;
         }
         if (header.type == static_cast<std::uint32_t>(MessageType::kOfferChannel)) {
-          wire::OfferChannel offer;
-          std::memcpy(&offer, message->data(), sizeof offer);
+          wire::OfferChannel offer = {};  // a shorter one to the drivers of old
+          std::memcpy(&offer, message->data(), std::min(sizeof offer, message->size()));
           offers.push_back(offer);
         }
       } else {
