@@ -390,30 +390,30 @@ class Core {
   LocalApic* apic_ = nullptr;
   std::unique_ptr<Tier1> tier1_;
   Witness* witness_ = nullptr;
-  std::uint16_t last_mnemonic_ = 0;
   Thunks thunks_;
   DecodeCache decode_cache_;
 
   std::uint64_t next_rip_ = 0;
   // Where fetch() found its last page.
   const std::uint8_t* fetch_host_ = nullptr;  ///< host page
-  std::uint32_t fetch_reading_ = 0;
   std::uint64_t fetch_ram_page_ = 0;
   const std::atomic<std::uint32_t>* fetch_version_ = nullptr;
+  std::uint32_t fetch_reading_ = 0;
+  std::uint16_t last_mnemonic_ = 0;
   Decoded uncached_;
 
   Exit exit_;
-  bool exit_pending_ = false;
   std::array<Answer, 16> answers_ = {};
   std::uint32_t answers_count_ = 0;
   std::uint32_t answers_used_ = 0;
   std::array<std::byte, 8> port_data_ = {};
 
-  std::atomic<bool> sleeping_ = false;
   std::uint64_t halted_cycles_ = 0;
   std::unordered_set<std::uint64_t> breakpoints_;
-  bool single_step_ = false;
   std::uint64_t watch_hits_ = 0;  ///< DR6 bits of data breakpoints that the present instruction touched
+  bool exit_pending_ = false;
+  std::atomic<bool> sleeping_ = false;
+  bool single_step_ = false;
   bool skip_breakpoint_ = false;
 
   std::mutex wake_mutex_;

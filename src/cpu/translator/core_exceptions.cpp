@@ -72,7 +72,7 @@ void Core::deliver_event(EventKind kind, std::uint8_t vector, bool has_error_cod
 
 void Core::deliver_event_real(std::uint8_t vector, std::uint64_t rip) {
   if (vector * 4U + 3 > block_->idt.limit) raise_gp();
-  const std::uint64_t entry = block_->idt.base + vector * 4U;
+  const std::uint64_t entry = block_->idt.base + vector * 4ULL;
   const std::uint16_t offset = read_system<std::uint16_t>(entry);
   const std::uint16_t selector = read_system<std::uint16_t>(entry + 2);
   push(block_->rflags & 0xFFFF, 2);
@@ -89,8 +89,8 @@ void Core::deliver_event_real(std::uint8_t vector, std::uint64_t rip) {
 void Core::deliver_event_long(EventKind kind, std::uint8_t vector, bool has_error_code, std::uint32_t error_code,
                               std::uint64_t rip) {
   if (vector * 16U + 15 > block_->idt.limit) raise_gp(idt_error(vector, kind));
-  const std::uint64_t low = read_system<std::uint64_t>(block_->idt.base + vector * 16U);
-  const std::uint64_t high = read_system<std::uint64_t>(block_->idt.base + vector * 16U + 8);
+  const std::uint64_t low = read_system<std::uint64_t>(block_->idt.base + vector * 16ULL);
+  const std::uint64_t high = read_system<std::uint64_t>(block_->idt.base + vector * 16ULL + 8);
   const unsigned type = (low >> 40) & 0x1F;
   if (type != 0xE && type != 0xF) raise_gp(idt_error(vector, kind));
   if (kind == EventKind::kSoftware && ((low >> 45) & 3) < block_->cpl) raise_gp(idt_error(vector, kind));
@@ -112,9 +112,9 @@ void Core::deliver_event_long(EventKind kind, std::uint8_t vector, bool has_erro
   std::uint64_t rsp = old_rsp;
   const bool changes_level = cpl < block_->cpl;
   if (ist != 0) {
-    rsp = read_system<std::uint64_t>(block_->task.base + 0x24 + 8 * (ist - 1));
+    rsp = read_system<std::uint64_t>(block_->task.base + 0x24 + 8ULL * (ist - 1));
   } else if (changes_level) {
-    rsp = read_system<std::uint64_t>(block_->task.base + 4 + 8 * cpl);
+    rsp = read_system<std::uint64_t>(block_->task.base + 4 + 8ULL * cpl);
   }
   rsp &= ~std::uint64_t{15};
   const std::uint64_t pushed_flags =
@@ -141,7 +141,7 @@ void Core::deliver_event_long(EventKind kind, std::uint8_t vector, bool has_erro
 void Core::deliver_event_protected(EventKind kind, std::uint8_t vector, bool has_error_code, std::uint32_t error_code,
                                    std::uint64_t rip) {
   if (vector * 8U + 7 > block_->idt.limit) raise_gp(idt_error(vector, kind));
-  const std::uint64_t gate = read_system<std::uint64_t>(block_->idt.base + vector * 8U);
+  const std::uint64_t gate = read_system<std::uint64_t>(block_->idt.base + vector * 8ULL);
   const unsigned type = (gate >> 40) & 0x1F;
   const bool is_32 = type == 0xE || type == 0xF;
   const bool is_task = type == 5;
@@ -219,8 +219,8 @@ void Core::interrupt_return(std::uint8_t operand_size) {
     if (is_virtual_8086() && (block_->rflags & rflags::kIopl) != rflags::kIopl) raise_gp();
     const std::uint64_t target = peek(0, operand_size);
     const auto selector = static_cast<std::uint16_t>(peek(operand_size, operand_size));
-    const std::uint64_t flags = peek(2U * operand_size, operand_size);
-    set_stack_pointer(block_->gpr[4] + 3U * operand_size);
+    const std::uint64_t flags = peek(2ULL * operand_size, operand_size);
+    set_stack_pointer(block_->gpr[4] + 3ULL * operand_size);
     Segment& code = segment(SegmentName::kCs);
     code.selector = selector;
     code.base = std::uint64_t{selector} << 4;
@@ -252,7 +252,7 @@ void Core::interrupt_return_long(std::uint8_t operand_size) {
   const bool from_64 = is_64();
   const std::uint64_t target = peek(0, size);
   const auto selector = static_cast<std::uint16_t>(peek(size, size));
-  const std::uint64_t flags = peek(2U * size, size);
+  const std::uint64_t flags = peek(2ULL * size, size);
   if ((selector & 0xFFFC) == 0) raise_gp();
   const Descriptor code = read_descriptor(selector);
   const unsigned level = selector & 3U;
@@ -261,14 +261,14 @@ void Core::interrupt_return_long(std::uint8_t operand_size) {
   if (!code.present()) raise(vector::kNp, selector & 0xFFFCU);
   const std::uint64_t mask = return_flags(block_->cpl, static_cast<unsigned>(block_->rflags >> 12) & 3, size);
   if (!from_64 && level == block_->cpl) {
-    set_stack_pointer(block_->gpr[4] + 3U * size);
+    set_stack_pointer(block_->gpr[4] + 3ULL * size);
     load_code_segment(selector, code, level);
     write_rflags(flags, mask);
     next_rip_ = target;
     return;
   }
-  const std::uint64_t stack = peek(3U * size, size);
-  const auto stack_selector = static_cast<std::uint16_t>(peek(4U * size, size));
+  const std::uint64_t stack = peek(3ULL * size, size);
+  const auto stack_selector = static_cast<std::uint16_t>(peek(4ULL * size, size));
   const Segment old_code = segment(SegmentName::kCs);
   const unsigned old_cpl = block_->cpl;
   load_code_segment(selector, code, level);
@@ -301,7 +301,7 @@ void Core::interrupt_return_protected(std::uint8_t operand_size) {
   const std::uint8_t size = operand_size;
   const std::uint64_t target = peek(0, size);
   const auto selector = static_cast<std::uint16_t>(peek(size, size));
-  const std::uint64_t flags = peek(2U * size, size);
+  const std::uint64_t flags = peek(2ULL * size, size);
   const std::uint64_t mask = return_flags(block_->cpl, static_cast<unsigned>(block_->rflags >> 12) & 3, size);
   if (size == 4 && (flags & rflags::kVm) != 0 && block_->cpl == 0) {
     const std::uint64_t stack = peek(12, 4);
@@ -327,14 +327,14 @@ void Core::interrupt_return_protected(std::uint8_t operand_size) {
   if (code.conforming() ? code.dpl() > level : code.dpl() != level) raise_gp(selector & 0xFFFCU);
   if (!code.present()) raise(vector::kNp, selector & 0xFFFCU);
   if (level == block_->cpl) {
-    set_stack_pointer(block_->gpr[4] + 3U * size);
+    set_stack_pointer(block_->gpr[4] + 3ULL * size);
     load_code_segment(selector, code, level);
     write_rflags(flags, mask);
     next_rip_ = target;
     return;
   }
-  const std::uint64_t stack = peek(3U * size, size);
-  const auto stack_selector = static_cast<std::uint16_t>(peek(4U * size, size));
+  const std::uint64_t stack = peek(3ULL * size, size);
+  const auto stack_selector = static_cast<std::uint16_t>(peek(4ULL * size, size));
   const Segment old_code = segment(SegmentName::kCs);
   const unsigned old_cpl = block_->cpl;
   load_code_segment(selector, code, level);

@@ -201,7 +201,7 @@ void Core::far_jump(std::uint16_t selector, std::uint64_t offset, std::uint8_t o
     if (operand_size == 4) offset &= 0xFFFF'FFFF;
     if (!long_code && offset > descriptor.limit) raise_gp();
     if (is_call) {
-      probe_write(linear_address(2, (block_->gpr[4] - 2U * operand_size) & stack_mask(), 2U * operand_size, Access::kWrite),
+      probe_write(linear_address(2, (block_->gpr[4] - 2ULL * operand_size) & stack_mask(), 2U * operand_size, Access::kWrite),
                   2U * operand_size, block_->tlb_context);
       push(old_selector, operand_size);
       push(return_rip, operand_size);
@@ -251,7 +251,7 @@ void Core::far_jump(std::uint16_t selector, std::uint64_t offset, std::uint8_t o
   std::array<std::uint64_t, 32> copied = {};
   for (unsigned i = 0; i < parameters; ++i) copied[i] = peek(std::uint64_t{gate_size} * i, gate_size);
   if (in_long_mode()) {
-    const std::uint64_t stack = read_system<std::uint64_t>(block_->task.base + 4 + 8 * cpl);
+    const std::uint64_t stack = read_system<std::uint64_t>(block_->task.base + 4 + 8ULL * cpl);
     load_code_segment(target_selector, code, cpl);
     segment(SegmentName::kSs) = {0, 0xFFFF'FFFF, static_cast<std::uint16_t>(cpl), kSegmentUnusable};
     block_->gpr[4] = stack;
@@ -275,7 +275,7 @@ void Core::far_return(std::uint8_t operand_size, std::uint16_t release) {
   const std::uint64_t target = peek(0, operand_size);
   const auto selector = static_cast<std::uint16_t>(peek(operand_size, operand_size));
   if (is_real() || is_virtual_8086()) {
-    set_stack_pointer(block_->gpr[4] + 2U * operand_size + release);
+    set_stack_pointer(block_->gpr[4] + 2ULL * operand_size + release);
     Segment& code = segment(SegmentName::kCs);
     code.selector = selector;
     code.base = std::uint64_t{selector} << 4;
@@ -290,7 +290,7 @@ void Core::far_return(std::uint8_t operand_size, std::uint16_t release) {
   if (descriptor.conforming() ? descriptor.dpl() > level : descriptor.dpl() != level) raise_gp(selector_error(selector));
   if (!descriptor.present()) raise(vector::kNp, selector_error(selector));
   if (level == block_->cpl) {
-    set_stack_pointer(block_->gpr[4] + 2U * operand_size + release);
+    set_stack_pointer(block_->gpr[4] + 2ULL * operand_size + release);
     load_code_segment(selector, descriptor, level);
     next_rip_ = target;
     return;

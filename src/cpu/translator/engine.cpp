@@ -3,6 +3,7 @@
 #include <x86intrin.h>
 
 #include <chrono>
+#include <cmath>
 #include <thread>
 
 #include "cpu/speed_probe.h"
@@ -40,7 +41,7 @@ std::uint64_t measure_tsc_frequency() {
   const double seconds = std::chrono::duration<double>(second.time - first.time).count();
   const double hertz = static_cast<double>(second.tsc - first.tsc) / seconds;
   // Clock rates are whole multiples of 10 kHz on every processor that says so; the measurement is good to about as much.
-  return static_cast<std::uint64_t>(hertz / 10'000 + 0.5) * 10'000;
+  return static_cast<std::uint64_t>(std::llround(hertz / 10'000)) * 10'000;
 }
 
 class SoftwareEngine final : public Engine {

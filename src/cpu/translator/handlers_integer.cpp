@@ -95,7 +95,7 @@ void pop_all(Core& core, const Decoded& decoded) {
   const std::uint8_t size = decoded.mnemonic == ZYDIS_MNEMONIC_POPAD ? 4 : 2;
   std::array<std::uint64_t, 8> values;
   for (unsigned i = 0; i < 8; ++i) values[i] = core.peek(std::uint64_t{size} * i, size);
-  core.set_stack_pointer(core.gpr(Gpr::kRsp) + 8U * size);
+  core.set_stack_pointer(core.gpr(Gpr::kRsp) + 8ULL * size);
   for (unsigned i = 0; i < 8; ++i) {
     const unsigned number = 7 - i;
     if (number != 4) core.write_register(static_cast<std::uint8_t>(number), size, values[i]);

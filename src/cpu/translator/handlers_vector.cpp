@@ -81,7 +81,7 @@ void save_x(Core& core, const Decoded& decoded) {
     std::memcpy(image.data() + 28, &xsave::kMxcsrMask, 4);
   }
   if ((components & kSse) != 0) {
-    for (unsigned i = 0; i < xmm_count(core); ++i) std::memcpy(image.data() + 160 + 16 * i, block.vector.zmm[i].data(), 16);
+    for (unsigned i = 0; i < xmm_count(core); ++i) std::memcpy(image.data() + 160 + 16ULL * i, block.vector.zmm[i].data(), 16);
   }
   for (unsigned i = xsave::kFirstExtended; i < xsave::kComponentEnd; ++i) {
     if (((writes_all ? components : used) >> i & 1) == 0) continue;
@@ -152,7 +152,7 @@ void restore_x(Core& core, const Decoded& decoded) {
     }
   }
   for (unsigned i = 0; (components & kSse) != 0 && i < xmm_count(core); ++i) {
-    if ((present & kSse) != 0) std::memcpy(state.zmm[i].data(), image.bytes.data() + 160 + 16 * i, 16); else std::memset(state.zmm[i].data(), 0, 16);
+    if ((present & kSse) != 0) std::memcpy(state.zmm[i].data(), image.bytes.data() + 160 + 16ULL * i, 16); else std::memset(state.zmm[i].data(), 0, 16);
   }
   for (unsigned i = xsave::kFirstExtended; i < xsave::kComponentEnd; ++i) {
     if ((components >> i & 1) == 0) continue;
@@ -211,8 +211,8 @@ void masked_move(Core& core, const Decoded& decoded) {
   if (is_mmx) need_fpu(core); else if (decoded.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU) need_avx(core); else need_sse(core);
   const unsigned count = is_mmx ? 8 : 16;
   const VectorState& state = core.block().vector;
-  const std::uint8_t* source = is_mmx ? state.x87.data() + 32 + 16 * decoded.reg : state.zmm[decoded.reg].data();
-  const std::uint8_t* mask = is_mmx ? state.x87.data() + 32 + 16 * decoded.rm : state.zmm[decoded.rm].data();
+  const std::uint8_t* source = is_mmx ? state.x87.data() + 32 + 16ULL * decoded.reg : state.zmm[decoded.reg].data();
+  const std::uint8_t* mask = is_mmx ? state.x87.data() + 32 + 16ULL * decoded.rm : state.zmm[decoded.rm].data();
   std::uint64_t offset = core.gpr(Gpr::kRdi);
   if (decoded.address_size == 4) offset &= 0xFFFF'FFFF;
   for (unsigned i = 0; i < count; ++i) {

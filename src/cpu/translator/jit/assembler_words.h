@@ -1,6 +1,7 @@
 // The translator's own words in the vCPU block, for emitted code and the run time behind it.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -29,6 +30,13 @@ enum class Word : std::uint8_t {
 };
 [[nodiscard]] constexpr std::uint32_t word_offset(Word word) {
   return static_cast<std::uint32_t>(offset::kTranslator + 8 * static_cast<std::size_t>(word));
+}
+
+[[nodiscard]] inline std::uint64_t& own_word(VcpuBlock& block, Word which) { return block.translator[static_cast<std::size_t>(which)]; }
+/// A word that holds a host address.
+template <typename T>
+[[nodiscard]] T* pointer_in(VcpuBlock& block, Word which) {
+  return std::bit_cast<T*>(own_word(block, which));
 }
 
 enum class LeaveReason : std::uint32_t {

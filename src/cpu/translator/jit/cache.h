@@ -163,7 +163,7 @@ class Cache {
 
   /// Where the slot is, below 2 GiB.
   [[nodiscard]] std::uint32_t page_slot_address(std::uint32_t context, bool write, std::uint32_t slot) const {
-    return static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(page_slots_ + (context * 2 + (write ? 1 : 0)) * kPageSlots + slot));
+    return static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(page_slots_ + std::size_t{context * 2 + (write ? 1U : 0U)} * kPageSlots + slot));
   }
   void clear_page_slots();
   [[nodiscard]] std::uint32_t tlb_address() const { return tlb_address_; }

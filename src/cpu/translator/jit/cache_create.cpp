@@ -61,7 +61,7 @@ std::uint32_t Cache::table_size(std::uint32_t areas) const {
 }
 
 Result<std::unique_ptr<Cache>> Cache::create(const Tlb& tlb, std::size_t code_bytes, std::size_t first_bytes) {
-  if (code_bytes < 2 * kSmallestArea || code_bytes > (std::size_t{1} << 30)) {
+  if (code_bytes < std::size_t{2} * kSmallestArea || code_bytes > (std::size_t{1} << 30)) {
     return fail(ErrorCode::kInvalidArgument, "{} bytes of translated code for a processor: it takes {} KiB to 1 GiB", code_bytes,
                 2 * kSmallestArea >> 10);
   }
@@ -72,7 +72,7 @@ Result<std::unique_ptr<Cache>> Cache::create(const Tlb& tlb, std::size_t code_by
   BYGONE_ASSIGN(cache->code_, CodeMemory::create(code_bytes));
   BYGONE_ASSIGN(cache->thunks_, emit_thunks(*cache->code_));
   cache->divide(code_bytes, first_bytes);
-  const std::uint32_t areas = cache->area_count_;
+  const std::size_t areas = cache->area_count_;
   cache->table_mask_ = cache->table_size(cache->open_count_) - 1;
 
   const auto carve = [&](std::uint8_t* base) {
@@ -82,7 +82,7 @@ Result<std::unique_ptr<Cache>> Cache::create(const Tlb& tlb, std::size_t code_by
     cache->marks_ = carver.take<Mark>(areas * cache->marks_each_);
     cache->sites_ = carver.take<Site>(areas * cache->sites_each_);
     cache->links_ = carver.take<Link>(areas * cache->links_each_);
-    cache->table_ = carver.take<std::uint32_t>(cache->table_size(areas));
+    cache->table_ = carver.take<std::uint32_t>(cache->table_size(cache->area_count_));
     cache->evicted_ = carver.take<std::uint64_t>(kEvictedBits / 64);
     cache->active_slots_ = carver.take<std::uint32_t>(areas * cache->links_each_);
     for (auto& jumps : cache->active_jumps_) jumps = carver.take<std::uint32_t>(kJumpEntries);

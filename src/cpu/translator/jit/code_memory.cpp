@@ -29,7 +29,7 @@ Result<std::unique_ptr<CodeMemory>> CodeMemory::create(std::size_t bytes) {
 
 CodeMemory::~CodeMemory() {
   if (writable_ != nullptr) ::munmap(writable_, size_);
-  if (executable_ != nullptr) ::munmap(const_cast<std::uint8_t*>(executable_), size_);
+  if (executable_ != nullptr) ::munmap(executable_, size_);
 }
 
 namespace {

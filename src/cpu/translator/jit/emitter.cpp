@@ -52,7 +52,7 @@ void Emitter::emit_instruction(std::size_t index) {
   in_ = &trace_.instructions[index];
   live_ = &trace_.liveness[index];
   switch (in_->kind) {
-    case Kind::kFallback: break;  // never in a trace
+    case Kind::kFallback:  // never in a trace
     case Kind::kNothing: break;
     case Kind::kPlain: emit_plain(); break;
     case Kind::kMemory: emit_memory(); break;

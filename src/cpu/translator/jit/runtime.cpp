@@ -8,10 +8,9 @@
 namespace bygone::cpu::translator::jit {
 namespace {
 
-std::uint64_t& word(VcpuBlock& block, Word which) { return block.translator[static_cast<std::size_t>(which)]; }
-std::uint32_t low_word(VcpuBlock& block, Word which) { return static_cast<std::uint32_t>(word(block, which)); }
-Cache& cache_of(VcpuBlock& block) { return *reinterpret_cast<Cache*>(word(block, Word::kCache)); }
-std::uint8_t* bounce_of(VcpuBlock& block) { return reinterpret_cast<std::uint8_t*>(word(block, Word::kBounce)); }
+std::uint32_t low_word(VcpuBlock& block, Word which) { return static_cast<std::uint32_t>(own_word(block, which)); }
+Cache& cache_of(VcpuBlock& block) { return *pointer_in<Cache>(block, Word::kCache); }
+std::uint8_t* bounce_of(VcpuBlock& block) { return pointer_in<std::uint8_t>(block, Word::kBounce); }
 
 const void* leave(VcpuBlock& block, std::uint64_t rip, std::uint32_t thunk) {
   block.rip = rip;
@@ -21,9 +20,9 @@ const void* leave(VcpuBlock& block, std::uint64_t rip, std::uint32_t thunk) {
 /// Goes on at the access itself, with the operand at `host`.
 const void* resume_access(VcpuBlock& block, const Site& site, std::uint8_t* host) {
   Cache& cache = cache_of(block);
-  word(block, Word::kTemporary) = reinterpret_cast<std::uint64_t>(host);
-  word(block, Word::kAddress) = 0;
-  word(block, Word::kResume) = reinterpret_cast<std::uint64_t>(cache.pc(site.access));
+  own_word(block, Word::kTemporary) = reinterpret_cast<std::uint64_t>(host);
+  own_word(block, Word::kAddress) = 0;
+  own_word(block, Word::kResume) = reinterpret_cast<std::uint64_t>(cache.pc(site.access));
   return cache.pc(cache.thunks().resume);
 }
 
@@ -143,7 +142,7 @@ const void* runtime_string(VcpuBlock* vcpu, std::uint64_t /*unused*/) {
     if (operation.repeat) rcx = left;
     if (left != 0 && block.attention.load(std::memory_order_relaxed) != 0) return leave(block, site.rip, thunks.leave_attention);
   }
-  return reinterpret_cast<const void*>(word(block, Word::kResume));
+  return pointer_in<const void>(block, Word::kResume);
 }
 
 }  // namespace bygone::cpu::translator::jit

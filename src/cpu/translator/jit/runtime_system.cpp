@@ -12,11 +12,10 @@ namespace {
 
 constexpr std::uint32_t kCode64 = 0xA09B, kData = 0xC093;
 
-std::uint64_t& word(VcpuBlock& block, Word which) { return block.translator[static_cast<std::size_t>(which)]; }
-Cache& cache_of(VcpuBlock& block) { return *reinterpret_cast<Cache*>(word(block, Word::kCache)); }
+Cache& cache_of(VcpuBlock& block) { return *pointer_in<Cache>(block, Word::kCache); }
 
 std::uint64_t arithmetic_flags(VcpuBlock& block) {
-  const std::uint64_t flags = word(block, Word::kFlags);
+  const std::uint64_t flags = own_word(block, Word::kFlags);
   return (flags >> 8 & kArithmeticFlags & 0xFF) | (flags & 1) << 11;
 }
 
@@ -38,13 +37,13 @@ Segment& segment_of(VcpuBlock& block, SegmentName name) { return block.segments[
 const void* go_on(VcpuBlock& block, std::uint64_t rip, std::uint64_t flags, std::uint8_t cpl) {
   Cache& cache = cache_of(block);
   block.rflags = flags | rflags::kFixed;
-  word(block, Word::kFlags) = (flags & 0xFF) << 8 | (flags >> 11 & 1);
+  own_word(block, Word::kFlags) = (flags & 0xFF) << 8 | (flags >> 11 & 1);
   block.cpl = cpl;
   block.rip = rip;
   mmu::update_mode(block);
   if (!can_translate(block) || !cache.is_linked()) return cache.pc(cache.thunks().leave_lookup);
   const ModeKey mode = mode_key_of(block);
-  word(block, Word::kMode) = mode.value;
+  own_word(block, Word::kMode) = mode.value;
   cache.use_mode(mode);
   const Block* target = cache.find(block, rip, mode);
   return cache.pc(target == nullptr ? cache.thunks().leave_lookup : target->entry);
@@ -141,7 +140,7 @@ const void* change_access_check(VcpuBlock& block, const Site& site, bool set) {
 
 const void* runtime_system(VcpuBlock* vcpu, std::uint64_t /*unused*/) {
   VcpuBlock& block = *vcpu;
-  const Site& site = cache_of(block).site(static_cast<std::uint32_t>(word(block, Word::kSite)));
+  const Site& site = cache_of(block).site(static_cast<std::uint32_t>(own_word(block, Word::kSite)));
   const void* next = nullptr;
   switch (static_cast<SystemOperation>(site.access)) {
     case SystemOperation::kSystemCall: next = system_call(block, site); break;

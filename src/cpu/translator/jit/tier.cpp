@@ -13,12 +13,6 @@
 #include "cpu/translator/physical_memory.h"
 
 namespace bygone::cpu::translator::jit {
-namespace {
-
-
-std::uint64_t& word(VcpuBlock& block, Word which) { return block.translator[static_cast<std::size_t>(which)]; }
-
-}  // namespace
 
 Result<std::unique_ptr<Tier>> Tier::create(VcpuBlock& block, const TierOptions& options) {
   BYGONE_ASSIGN(auto cache, Cache::create(block.tlb, options.code_cache_bytes, options.first_bytes));
@@ -40,14 +34,14 @@ bool Tier::is_hot(std::uint64_t address) {
 
 Tier1Result Tier::run(VcpuBlock& block) {
   if (code_changed_.load(std::memory_order_relaxed) && code_changed_.exchange(false)) cache_->forget_all();
-  word(block, Word::kCache) = reinterpret_cast<std::uint64_t>(cache_.get());
-  word(block, Word::kBounce) = reinterpret_cast<std::uint64_t>(bounce_.data());
+  own_word(block, Word::kCache) = reinterpret_cast<std::uint64_t>(cache_.get());
+  own_word(block, Word::kBounce) = reinterpret_cast<std::uint64_t>(bounce_.data());
   for (;;) {  // the mode may have changed on the way
     if (block.attention.load(std::memory_order_relaxed) != 0) return Tier1Result::kAttention;
     if (!can_translate(block)) return Tier1Result::kInterpret;
     ModeKey mode = mode_key_of(block);
     if (options_.one_block) mode.value |= ModeKey::kTimeStampRefused;
-    word(block, Word::kMode) = mode.value;
+    own_word(block, Word::kMode) = mode.value;
     cache_->use_mode(mode);
     const Block* target = cache_->find(block, block.rip, mode);
     if (target == nullptr) {
@@ -64,7 +58,7 @@ Tier1Result Tier::run(VcpuBlock& block) {
       return Tier1Result::kInterpret;
     }
     enter(block, *target);
-    switch (static_cast<LeaveReason>(word(block, Word::kReason))) {
+    switch (static_cast<LeaveReason>(own_word(block, Word::kReason))) {
       case LeaveReason::kInterpret: ++interpreted_; return Tier1Result::kInterpret;
       case LeaveReason::kAttention: return Tier1Result::kAttention;
       case LeaveReason::kFault: return Tier1Result::kFault;
@@ -91,21 +85,20 @@ std::uint64_t offset_bound(const Segment& segment) {
 
 void Tier::enter(VcpuBlock& block, const Block& target) {
   ++entries_;
-  word(block, Word::kFsBound) = offset_bound(block.segments[static_cast<std::size_t>(SegmentName::kFs)]);
-  word(block, Word::kGsBound) = offset_bound(block.segments[static_cast<std::size_t>(SegmentName::kGs)]);
+  own_word(block, Word::kFsBound) = offset_bound(block.segments[static_cast<std::size_t>(SegmentName::kFs)]);
+  own_word(block, Word::kGsBound) = offset_bound(block.segments[static_cast<std::size_t>(SegmentName::kGs)]);
   // Arithmetic flags: AH as LAHF leaves it, AL = OF.
-  word(block, Word::kFlags) = (block.rflags & 0xFF) << 8 | (block.rflags >> 11 & 1);
-  word(block, Word::kVectorsHome) = 1;
+  own_word(block, Word::kFlags) = (block.rflags & 0xFF) << 8 | (block.rflags >> 11 & 1);
+  own_word(block, Word::kVectorsHome) = 1;
   if (!can_write_gs_base()) ::syscall(SYS_arch_prctl, ARCH_SET_GS, &block);
-  const auto function = reinterpret_cast<void (*)(VcpuBlock*, const void*)>(
-      reinterpret_cast<std::uintptr_t>(cache_->pc(cache_->thunks().enter)));
+  const auto function = std::bit_cast<void (*)(VcpuBlock*, const void*)>(cache_->pc(cache_->thunks().enter));
   fault_guard_.arm();
   const std::uint64_t start = __rdtsc();
   function(&block, cache_->pc(target.entry));
   translated_cycles_ += __rdtsc() - start;
   fault_guard_.disarm();
-  ++leaves_[word(block, Word::kReason) % kLeaveReasons];
-  const std::uint64_t flags = word(block, Word::kFlags);
+  ++leaves_[own_word(block, Word::kReason) % kLeaveReasons];
+  const std::uint64_t flags = own_word(block, Word::kFlags);
   block.rflags = (block.rflags & ~std::uint64_t{kArithmeticFlags}) | (flags >> 8 & kArithmeticFlags & 0xFF) | (flags & 1) << 11;
 }
 
