@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bitset>
+#include <ranges>
 
 #include "vmbus/control_message.h"
 
@@ -104,9 +105,9 @@ void Control::reset() {
 void Control::disconnect() {
   connection_.reset();
   partial_gpadls_.clear();
-  std::vector<OfferId> ids;
-  for (const auto& [id, entry] : offers_) ids.push_back(id);
-  for (const OfferId id : ids) release_from_guest(id);
+  const auto ids = std::views::keys(offers_);
+  const std::vector<OfferId> all(ids.begin(), ids.end());  // what is released may be taken out
+  for (const OfferId id : all) release_from_guest(id);
 }
 
 /// The guest knows nothing of the channel any more.

@@ -118,11 +118,11 @@ void OpenedChannel::interrupt() {
   if (target == spec::vmbus::kNoInterrupts) return;
   std::uint16_t flag = static_cast<std::uint16_t>(channel_id());
   if (interrupt_page_) {
-    const std::span<std::byte> word =
-        memory_.host_span(memory::Gpa{*interrupt_page_ + channel_id() / 32 * 4}, sizeof(std::uint32_t));
+    const memory::Gpa place{*interrupt_page_ + channel_id() / 32 * std::uint64_t{4}};
+    const std::span<std::byte> word = memory_.host_span(place, sizeof(std::uint32_t));
     if (word.empty() || *interrupt_page_ % memory::kPageSize != 0) return;
     std::atomic_ref(*reinterpret_cast<std::uint32_t*>(word.data())).fetch_or(1U << channel_id() % 32);
-    memory_.mark_dirty(memory::Gpa{*interrupt_page_ + channel_id() / 32 * 4}, sizeof(std::uint32_t));
+    memory_.mark_dirty(place, sizeof(std::uint32_t));
     flag = 0;
   }
   synic_.signal_event(cpu::VpIndex{target}, spec::vmbus::kMessageSint, flag);

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <bit>
 #include <cstdarg>
 #include <cstring>
 #include <functional>
@@ -75,12 +76,12 @@ int answer(unsigned long request, std::uintptr_t argument, int descriptor) {
       if (capability == kernel->missing_capability) return 0;
       return capability == KVM_CAP_HYPERV || capability == KVM_CAP_XSAVE2 ? 0 : 1;
     }
-    case KVM_GET_SUPPORTED_CPUID: reinterpret_cast<kvm_cpuid2*>(argument)->nent = 0; return 0;
+    case KVM_GET_SUPPORTED_CPUID: std::bit_cast<kvm_cpuid2*>(argument)->nent = 0; return 0;
     case KVM_CREATE_VM: return new_descriptor(0);
     case KVM_CREATE_VCPU: return new_descriptor(kRunAreaSize);
     case KVM_GET_TSC_KHZ: return 2'000'000;
     case KVM_GET_MSRS:
-    case KVM_SET_MSRS: return static_cast<int>(reinterpret_cast<kvm_msrs*>(argument)->nmsrs);
+    case KVM_SET_MSRS: return static_cast<int>(std::bit_cast<kvm_msrs*>(argument)->nmsrs);
     case KVM_RUN: {
       if (kernel->area == nullptr) {
         kernel->area = static_cast<kvm_run*>(::mmap(nullptr, kRunAreaSize, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0));
@@ -437,6 +438,7 @@ TEST_F(PostedWritesTest, a_few_writes_leave_the_guest_as_ever) {
 
 TEST_F(PostedWritesTest, after_a_burst_all_that_was_gathered_comes_before_the_next_exit_in_order) {
   std::vector<std::pair<int, int>> expected;
+  expected.reserve(100);
   for (int i = 0; i < 100; ++i) expected.emplace_back(i % 7 == 0 ? kOther : kPosted, i);
   start_hot([&](kvm_run& area) {
     for (const auto& [port, value] : expected) gather(area, static_cast<std::uint16_t>(port), value);

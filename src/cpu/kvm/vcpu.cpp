@@ -309,9 +309,8 @@ Result<bool> KvmVcpu::decode_kernel_hypercall() {
 Result<bool> KvmVcpu::apply_answer() {
   switch (std::exchange(owed_, Owed::kNothing)) {
     case Owed::kNothing:
+    case Owed::kReentry:  // the machine wrote the data in place
       break;
-    case Owed::kReentry:
-      break;  // the machine wrote the data in place
     case Owed::kMmio: {
       const auto& mmio = std::get<MmioExit>(exit_);
       if (!mmio.is_write) std::memcpy(run_->mmio.data + mmio_done_, &mmio.data, mmio.size);

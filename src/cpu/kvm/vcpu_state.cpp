@@ -194,6 +194,7 @@ Result<std::vector<MsrValue>> KvmVcpu::get_msrs() {
   for (const std::uint32_t index : saved_msrs_) list->entries[list->nmsrs++].index = index;
   BYGONE_ASSIGN(const int read, kernel_call(fd(), KVM_GET_MSRS, "KVM_GET_MSRS", list));
   std::vector<MsrValue> msrs;
+  msrs.reserve(static_cast<std::size_t>(read));
   for (int i = 0; i < read; ++i) msrs.push_back({list->entries[i].index, list->entries[i].data});
   return msrs;
 }
