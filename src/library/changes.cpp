@@ -120,7 +120,7 @@ Result<MachineFolder> rename(const MachineFolder& machine, const std::string& na
   BYGONE_CHECK(check_name(name));
   BYGONE_ASSIGN(const UniqueFd held, lock(machine));
   BYGONE_ASSIGN(auto read, load(machine));
-  const MachineFolder renamed{machine.folder.parent_path() / name, name};
+  MachineFolder renamed{machine.folder.parent_path() / name, name};
   if (exists_already(renamed.folder)) return fail(ErrorCode::kAlreadyExists, "{} exists already", renamed.folder.string());
   read.document["name"] = name;
   // Both names' files are there while the folder changes its own: a machine is whole before and after.
@@ -176,7 +176,7 @@ Result<fs::path> move_to_trash(const MachineFolder& machine) {
     const UniqueFd file(::open(info.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));  // takes the name
     if (!file && errno == EEXIST) continue;
     if (!file || ::write(file.get(), about.data(), about.size()) != static_cast<ssize_t>(about.size())) return fail_errno(errno, "writing " + info.string());
-    const fs::path target = trash.folder / "files" / name;
+    fs::path target = trash.folder / "files" / name;
     if (::rename(machine.folder.c_str(), target.c_str()) == 0) return target;
     const int why = errno;
     ::unlink(info.c_str());

@@ -113,6 +113,7 @@ std::vector<MachineFolder> Library::list() const {
     }
   }
   std::vector<MachineFolder> machines;
+  machines.reserve(found.size());
   for (auto& [name, machine] : found) machines.push_back(std::move(machine));
   return machines;
 }
@@ -152,7 +153,7 @@ Result<void> store(const MachineFolder& machine, const Document& document) {
 Result<MachineFolder> create(const fs::path& place, const Document& document, const std::function<Result<void>(const fs::path&)>& prepare) {
   const std::string text = write_document(document);
   BYGONE_ASSIGN(const auto read, read_definition(text, "the definition"));
-  const MachineFolder machine{place / read.definition.name, read.definition.name};
+  MachineFolder machine{place / read.definition.name, read.definition.name};
   std::error_code error;
   fs::create_directories(place, error);
   if (error) return fail_errno(error.value(), "creating " + place.string());

@@ -1,5 +1,6 @@
 #include "library/library.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -117,7 +118,7 @@ bool is_read(const Document& document) { return read_definition(write_document(d
 
 void check_schema(const Document& properties, const std::string& path) {
   for (const auto& [key, schema] : properties.items()) {
-    const std::string here = path + "/" + key;
+    const std::string here = fmt::format("{}/{}", path, key);
     if (here == "/name" || here == "/id" || here == "/version") continue;  // these have rules of their own, tested above
     if (schema.contains("enum")) {
       for (const Document& choice : schema["enum"]) EXPECT_TRUE(is_read(with(here, choice))) << here << choice;

@@ -99,9 +99,9 @@ struct Machine::Parts {
   [[nodiscard]] Result<void> adopt_saved_processors(cpu::CpuidTable& table);
   [[nodiscard]] Result<void> check_disks() const;
   /// What is known of the disk or medium at a LUN. On the storage loop, or while that is held.
-  [[nodiscard]] nlohmann::json disk_facts(std::uint8_t lun) const;
+  [[nodiscard]] nlohmann::json disk_facts(std::size_t lun) const;
   /// The same of when the machine was saved; an empty object when it had no such disk.
-  [[nodiscard]] nlohmann::json saved_disk(std::uint8_t lun) const;
+  [[nodiscard]] nlohmann::json saved_disk(std::size_t lun) const;
   [[nodiscard]] Result<void> restore();
 
   // A debugger's view (debugging.cpp).

@@ -90,14 +90,14 @@ std::vector<EventLoop*> Machine::Parts::loops() const {
   return result;
 }
 
-json Machine::Parts::disk_facts(std::uint8_t lun) const {
-  const devices::storage::Medium medium = disks[lun] ? devices::storage::Medium{disks[lun]} : storage->medium(lun);
+json Machine::Parts::disk_facts(std::size_t lun) const {
+  const devices::storage::Medium medium = disks[lun] ? devices::storage::Medium{disks[lun]} : storage->medium(static_cast<std::uint8_t>(lun));
   json facts = {{"size", medium.device ? medium.device->info().size_bytes : 0}, {"content", medium.device ? medium.device->content_stamp() : ""}};
   if (!medium.name.empty()) facts["medium"] = medium.name;
   return facts;
 }
 
-json Machine::Parts::saved_disk(std::uint8_t lun) const {
+json Machine::Parts::saved_disk(std::size_t lun) const {
   const json list = saved->manifest.value("disks", json::array());
   return list.is_array() && lun < list.size() && list[lun].is_object() ? list[lun] : json::object();
 }
@@ -106,7 +106,7 @@ json Machine::Parts::manifest() const {
   json slots = json::array();
   for (const memory::Slot& slot : memory.slots()) slots.push_back({slot.base.value, slot.size});
   json disk_list = json::array();
-  for (std::uint8_t lun = 0; lun < disks.size(); ++lun) disk_list.push_back(disk_facts(lun));
+  for (std::size_t lun = 0; lun < disks.size(); ++lun) disk_list.push_back(disk_facts(lun));
   return {{"version", kManifestVersion},
           {"kind", "generation 2"},
           {"saved_at", unix_milliseconds()},
@@ -231,7 +231,7 @@ Result<void> Machine::Parts::check_disks() const {
   if (!list.is_array() || list.size() != disks.size()) {
     return refuse(fmt::format("the machine was saved with {} disks and has {} now", list.size(), disks.size()), "Attach the disks it had");
   }
-  for (std::uint8_t i = 0; i < disks.size(); ++i) {
+  for (std::size_t i = 0; i < disks.size(); ++i) {
     const json then = saved_disk(i), now = disk_facts(i);
     if (then.value("size", json()) != now["size"]) return refuse(fmt::format("disk {} has another size than when the machine was saved", i), "Attach the disks it had");
     if (then.value("content", json()) != now["content"] && !options.accepts_changed_disks) {

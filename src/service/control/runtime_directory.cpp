@@ -40,7 +40,7 @@ fs::path guest_sockets(const std::string& machine) { return runtime_directory(ma
 
 Result<fs::path> make_runtime_directory(const std::string& machine) {
   BYGONE_CHECK(make_private(runtime_root()));
-  const fs::path folder = runtime_directory(machine);
+  fs::path folder = runtime_directory(machine);
   BYGONE_CHECK(make_private(folder));
   BYGONE_CHECK(make_private(guest_sockets(machine)));
   return folder;
