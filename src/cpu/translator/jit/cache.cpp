@@ -89,6 +89,24 @@ void Cache::insert(std::uint32_t block_number) {
   table_[at] = block_number + 1;
 }
 
+// What follows in the chain moves up, so that every block is still found from its own place on.
+void Cache::remove(std::uint32_t block_number) {
+  const Block& block = blocks_[block_number];
+  std::size_t hole = hash_of(block.address, block.host_page, block.mode);
+  while (table_[hole] != block_number + 1) {
+    if (table_[hole] == 0) return;  // another was made in its place
+    hole = (hole + 1) & table_mask_;
+  }
+  for (std::size_t at = (hole + 1) & table_mask_; table_[at] != 0; at = (at + 1) & table_mask_) {
+    const Block& other = blocks_[table_[at] - 1];
+    const std::size_t home = hash_of(other.address, other.host_page, other.mode);
+    if (((at - home) & table_mask_) < ((at - hole) & table_mask_)) continue;
+    table_[hole] = table_[at];
+    hole = at;
+  }
+  table_[hole] = 0;
+}
+
 void Cache::finish_block(const Block& block, std::uint32_t code_end) {
   Area& area = areas_[present_];
   const std::uint32_t number = area.first_block + area.filled.blocks++;
@@ -133,6 +151,7 @@ void Cache::link(const Link& link, const Block& target) {
     active_slots_[active_slot_count_++] = static_cast<std::uint32_t>(&link - links_);
   } else if (!target.crosses) {
     const std::uint32_t displacement = target.entry - (link.patch_at + 4);
+    area_of(link.patch_at).leads_to.set(target.entry / area_bytes_);
     __atomic_store_n(reinterpret_cast<std::uint32_t*>(code_->writable(link.patch_at)), displacement, __ATOMIC_RELAXED);
   }
 }
@@ -247,7 +266,10 @@ void Cache::unlink(const Area& area) {
   const auto leads_in = [&](std::uint64_t host) {
     return code_->contains(host) && holds(area, code_->offset_of(host));
   };
+  const auto number = static_cast<std::size_t>(&area - areas_);
   for (std::uint32_t i = 0; i < open_count_; ++i) {
+    if (!areas_[i].leads_to.test(number)) continue;
+    areas_[i].leads_to.reset(number);
     for (std::uint32_t id = areas_[i].first_link; id < areas_[i].first_link + areas_[i].filled.links; ++id) {
       const Link& link = links_[id];
       if (link.slot != 0) continue;
@@ -277,9 +299,10 @@ void Cache::unlink(const Area& area) {
 void Cache::empty(Area& area) {
   unlink(area);
   filter(active_slots_, active_slot_count_, [&](std::uint32_t id) { return id - area.first_link >= links_each_; });
+  for (std::uint32_t block = 0; block < area.filled.blocks; ++block) remove(area.first_block + block);
   area.filled = {};
+  area.leads_to = {};
   area.code_end = area.code_start;
-  fill_table();
 }
 
 void Cache::fill_table() {

@@ -17,6 +17,7 @@
 // All of it is compiled with general registers only (see runtime.h). Threading: one vCPU's thread.
 #pragma once
 
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -205,13 +206,16 @@ class Cache {
     std::uint32_t code_start = 0, code_limit = 0, code_end = 0;
     std::uint32_t first_block = 0, first_mark = 0, first_site = 0, first_link = 0;  ///< links and slots are numbered alike
     Filled filled;
+    std::bitset<kMostAreas> leads_to;  ///< areas into which links inside a page may have been patched
   };
+  [[nodiscard]] Area& area_of(std::uint32_t offset) { return areas_[offset / area_bytes_]; }
   [[nodiscard]] bool has_room_in(const Area& area) const;
   [[nodiscard]] bool holds(const Area& area, std::uint32_t offset) const { return offset - area.code_start < area.code_limit - area.code_start; }
   void divide(std::size_t code_bytes, std::size_t first_bytes);
   [[nodiscard]] std::uint32_t table_size(std::uint32_t areas) const;
   void empty(Area& area);
   void insert(std::uint32_t block_number);
+  void remove(std::uint32_t block_number);
   void fill_table();
   /// The open areas are full once more: opens others when they were too few.
   void end_lap();
