@@ -60,7 +60,7 @@ std::string bash_completion(const CommandDescription& root) {
     for (const OptionDescription& option : command.options) {
       if (option.choices.empty()) continue;
       for (const std::string& name : option.names) {
-        values += fmt::format("    {}) COMPREPLY=($(compgen -W {} -- \"$current\")); return ;;\n", shell_quoted(path + " " + name),
+        values += fmt::format("    {}) COMPREPLY=($(compgen -W {} -- \"$current\")); return ;;\n", shell_quoted(fmt::format("{} {}", path, name)),
                               shell_quoted(join(option.choices)));
       }
     }

@@ -104,7 +104,8 @@ Result<void> run_qemu_img(const std::string& source, const std::string& format, 
   std::uint64_t done = 0;
   std::string said;
   while (const std::optional<std::string> text = program.read()) {
-    said = (said + *text).substr(said.size() + text->size() > 4096 ? said.size() + text->size() - 4096 : 0);
+    said += *text;
+    if (said.size() > 4096) said.erase(0, said.size() - 4096);
     if (const std::optional<double> part = last_part(said)) done = static_cast<std::uint64_t>(*part * kWhole);
     if (Result<void> goes_on = progress.step(done, kWhole); !goes_on) {
       program.stop();

@@ -54,18 +54,17 @@ void TerminalConsole::serve() {
 }
 
 bool TerminalConsole::forward(const char* bytes, std::size_t count) {
+  const bool is_terminal = saved_.has_value();  // otherwise every byte is the guest's
   std::string out;
   for (std::size_t i = 0; i < count; ++i) {
     const char c = bytes[i];
-    if (!saved_) {
-      out += c;  // not a terminal: every byte is the guest's
-    } else if (std::exchange(after_escape_, false)) {
+    if (is_terminal && std::exchange(after_escape_, false)) {
       if (c == 'x' || c == 'X') {
         on_quit_();
         return false;
       }
       if (c == kEscape) out += c;
-    } else if (c == kEscape) {
+    } else if (is_terminal && c == kEscape) {
       after_escape_ = true;
     } else {
       out += c;

@@ -95,7 +95,10 @@ class FakeHandler final : public Handler {
   void handle(RequestBody body, std::vector<UniqueFd>, Reply reply) override {
     if (std::holds_alternative<request::Status>(body)) return reply.done({{"state", "running"}});
     if (std::holds_alternative<request::Pause>(body)) return reply.refuse({ErrorCode::kBusy, "not now", "wait"});
-    if (std::holds_alternative<request::Save>(body)) kept.push_back(std::move(reply));
+    if (std::holds_alternative<request::Save>(body)) {
+      kept.push_back(std::move(reply));
+      return;
+    }
     if (!std::holds_alternative<request::Screenshot>(body)) return;
     auto file = sealed_file(std::as_bytes(std::span("pixels")));
     ASSERT_TRUE(file);
