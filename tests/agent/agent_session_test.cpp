@@ -29,6 +29,7 @@ class Process {
     child_ = fork();
     if (child_ != 0) return;
     std::vector<char*> words;
+    words.reserve(command.size() + 1);
     for (std::string& word : command) words.push_back(word.data());
     words.push_back(nullptr);
     for (int fd = 3; fd < 64; ++fd) {

@@ -83,12 +83,12 @@ void check_strings() {
     out32(kPortScratch, 0);                                                                                                  \
     asm volatile("cld; outs" suffix : "+S"(source) : "d"(kPortScratch) : "memory");                                          \
     check_equal(in32(kPortLast), last(kPortScratch, width, true), "OUTS" suffix " is one access of its width");              \
-    check_equal(reinterpret_cast<u64>(source), reinterpret_cast<u64>(from + width), "  and moves RSI by it");               \
+    check_equal(reinterpret_cast<u64>(source), reinterpret_cast<u64>(from + (width)), "  and moves RSI by it");             \
     asm volatile("ins" suffix : "+D"(target) : "d"(kPortScratch) : "memory");                                                \
     check_equal(in32(kPortLast), last(kPortScratch, width, false), "INS" suffix " likewise");                                \
-    check_equal(reinterpret_cast<u64>(target), reinterpret_cast<u64>(to + width), "  and moves RDI by it");                 \
+    check_equal(reinterpret_cast<u64>(target), reinterpret_cast<u64>(to + (width)), "  and moves RDI by it");               \
     bool is_same = true;                                                                                                     \
-    for (u32 i = 0; i < 8; ++i) is_same = is_same && to[i] == (i < width ? from[i] : 0);                                     \
+    for (u32 i = 0; i < 8; ++i) is_same = is_same && to[i] == (i < (width) ? from[i] : 0);                                   \
     check(is_same, "  with the value, and not a byte more");                                                                 \
   }
 

@@ -143,7 +143,7 @@ void check_lowest_priority() {
     if (!reaches(lowest, kRounds + round)) break;
   }
   wait_milliseconds(5);
-  check_equal(lowest, 2 * kRounds, "so does a processor's");
+  check_equal(lowest, 2ULL * kRounds, "so does a processor's");
 }
 
 void check_x2apic() {

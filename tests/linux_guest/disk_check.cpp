@@ -134,8 +134,9 @@ int churn(const std::string& path, std::uint64_t bytes, int seconds, std::uint64
     }
     ::close(fd);
   };
-  std::vector<std::thread> threads;
   constexpr std::uint64_t kThreads = 4;
+  std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   const std::uint64_t share = bytes / kThreads / kAlignment * kAlignment;
   for (std::uint64_t i = 0; i < kThreads; ++i) threads.emplace_back(work, i * share, (i + 1) * share, seed + i);
   for (std::thread& thread : threads) thread.join();

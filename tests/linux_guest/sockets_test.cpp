@@ -43,6 +43,7 @@ TEST(SocketsOnLinux, socat_in_the_guest_echoes_what_the_host_sends) {
   EXPECT_TRUE(through(connect_to(guest.socket("guest-1234")), much) == much) << "16 MiB there and back";
   std::vector<std::jthread> many;
   std::atomic<int> right = 0;
+  many.reserve(20);
   for (std::size_t i = 0; i < 20; ++i) {
     many.emplace_back([&, i] {
       const std::string text = random_text(10000 + i);

@@ -48,6 +48,7 @@ void IntegrationService::on_close() {
 
 void IntegrationService::negotiate() {
   std::vector<wire::IntegrationVersion> versions;
+  versions.reserve(std::size(kFrameworks) + identity_.versions.size());
   for (const ServiceVersion version : kFrameworks) versions.push_back(to_wire(version));
   for (const ServiceVersion version : identity_.versions) versions.push_back(to_wire(version));
   wire::IntegrationNegotiate body = {};

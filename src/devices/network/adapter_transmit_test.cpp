@@ -11,7 +11,7 @@ TEST_F(NetworkAdapterTest, several_frames_come_in_one_section_of_the_send_buffer
   const auto first = make_frame({.payload_bytes = 99}), second = make_frame({.payload_bytes = 500});
   const auto one = data_message(first, {}, 8 - data_message(first).size() % 8), two = data_message(second);
   const auto both = join(one, two);
-  guest_.write(send_pages_, send_section_bytes_ * 3, both);
+  guest_.write(send_pages_, send_section_bytes_ * std::uint64_t{3}, both);
   send(nvsp_message(MessageType::kSendRndisPacket, nvsp::SendRndisPacket{nvsp::kChannelTypeData, 3U, static_cast<std::uint32_t>(both.size())}));
   EXPECT_EQ(rndis_status(), kStatusSuccess);
   EXPECT_THAT(backend_->sent, ::testing::ElementsAre(first, second));

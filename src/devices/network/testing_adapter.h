@@ -178,8 +178,8 @@ class NetworkAdapterTest : public ::testing::Test {
     std::vector<std::byte> value;
     if (complete.information_bytes != 0) {
       EXPECT_LE(complete.information_offset + complete.information_bytes, answer.body.size());
-      value.assign(answer.body.begin() + static_cast<std::ptrdiff_t>(complete.information_offset.value()),
-                   answer.body.begin() + static_cast<std::ptrdiff_t>(complete.information_offset + complete.information_bytes));
+      const auto begin = answer.body.begin() + static_cast<std::ptrdiff_t>(complete.information_offset.value());
+      value.assign(begin, begin + static_cast<std::ptrdiff_t>(complete.information_bytes.value()));
     }
     return {static_cast<rndis::Status>(complete.status.value()), value};
   }

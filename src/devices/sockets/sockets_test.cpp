@@ -313,6 +313,7 @@ TEST_F(SocketsTest, broken_packets_cost_their_connection_only) {
 
 TEST_F(SocketsTest, connections_are_bounded) {
   std::vector<UniqueFd> programs;
+  programs.reserve(kMaximumConnections);
   for (std::size_t i = 0; i < kMaximumConnections; ++i) programs.push_back(connect("guest-1234"));
   EXPECT_EQ(offered_.size(), kMaximumConnections);
   const UniqueFd more = connect("connect");

@@ -245,6 +245,7 @@ Result<void> Video::on_resolution_request(std::span<const std::byte> message) {
 
   protocol::ResolutionResponse response;
   std::vector<protocol::Resolution> list;
+  list.reserve(all.size());
   for (const Resolution& one : all) list.push_back({one.width, one.height});
   response.header = header(MessageType::kResolutionResponse, sizeof response + list.size() * sizeof list[0]);
   response.count = static_cast<std::uint8_t>(list.size());

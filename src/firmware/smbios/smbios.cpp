@@ -102,7 +102,7 @@ std::vector<std::uint8_t> build_smbios_table(const SmbiosMachine& machine) {
   put_processor(table, machine.processor_count);
   put_memory(table, machine.memory_bytes);
   Structure(table, Kind::kBoot, 0x20).zeros(6).put8(0);
-  Structure(table, Kind::kEnd, 0x7F);
+  static_cast<void>(Structure(table, Kind::kEnd, 0x7F));
   return table;
 }
 

@@ -66,7 +66,8 @@ VariableKey option_key(unsigned number) {
 
 std::vector<std::uint16_t> read_order(const VariableStore& store, const VariableKey& key) {
   const Variable* old = store.find(key);
-  std::vector<std::uint16_t> order(old == nullptr ? 0 : old->data.size() / 2);
+  if (old == nullptr) return {};
+  std::vector<std::uint16_t> order(old->data.size() / 2);
   if (!order.empty()) std::memcpy(order.data(), old->data.data(), order.size() * 2);
   return order;
 }

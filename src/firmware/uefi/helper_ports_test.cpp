@@ -30,7 +30,7 @@ class HelperPortsTest : public testing::Test {
     answer_ = memory_.read_object<NvramDescriptor>({kDescriptor}).value();
     return static_cast<Status>(answer_.status.value());
   }
-  NvramDescriptor about(std::u16string name, std::uint32_t attributes = 0, std::string_view data = {}) {
+  NvramDescriptor about(const std::u16string& name, std::uint32_t attributes = 0, std::string_view data = {}) {
     EXPECT_TRUE(memory_.write({kName}, std::as_bytes(std::span(name.c_str(), name.size() + 1))));
     EXPECT_TRUE(memory_.write({kData}, std::as_bytes(std::span(data))));
     NvramDescriptor descriptor;

@@ -49,7 +49,7 @@ std::optional<std::uint64_t> entry_of_file(const Reader& image, std::size_t begi
     const std::uint32_t type = image.number(at + 3, 1);
     if (size < kSectionHeaderBytes || size > end - at) return std::nullopt;
     if (type == kSectionPe32 || type == kSectionTe) return executable_entry(image, at + kSectionHeaderBytes);
-    at += (size + 3) / 4 * 4;
+    at += (size + std::size_t{3}) / 4 * 4;
   }
   return std::nullopt;
 }
@@ -71,7 +71,7 @@ Result<std::uint64_t> find_sec_entry(std::span<const std::byte> bytes) {
       if (entry && *entry < image.size()) return *entry;
       break;
     }
-    at += (size + 7) / 8 * 8;
+    at += (size + std::size_t{7}) / 8 * 8;
   }
   return fail(ErrorCode::kCorrupt, "the firmware image has no security core in its volume at {:#x}", uefi::kSecVolumeOffset);
 }
@@ -98,6 +98,7 @@ std::vector<cpu::MsrValue> memory_types(std::span<const AddressRange> windows, u
   constexpr std::size_t kRanges = 8;
 
   std::vector<cpu::MsrValue> msrs;
+  msrs.reserve(std::size(kFixedRanges));
   for (const std::uint32_t fixed : kFixedRanges) msrs.push_back({fixed, kWriteBackEverywhere});
   std::vector<cpu::MsrValue> pairs;
   const std::uint64_t address_mask = (std::uint64_t{1} << address_bits) - 1;

@@ -67,7 +67,7 @@ void MachineHandler::stop(bool is_forced) {
   machine_.request_shutdown();
 }
 
-void MachineHandler::answer(const request::Status&, Files, Reply reply) {
+void MachineHandler::answer(const request::Status&, const Files&, Reply reply) {
   const auto [mode, file] = feed_.screen();
   const auto up = std::chrono::steady_clock::now() - started_;
   const machine::gen2::Activity activity = machine_.activity();
@@ -84,25 +84,25 @@ void MachineHandler::answer(const request::Status&, Files, Reply reply) {
   reply.done(std::move(status));
 }
 
-void MachineHandler::answer(const request::Pause&, Files, Reply reply) {
+void MachineHandler::answer(const request::Pause&, const Files&, Reply reply) {
   machine_.pause();
   set_state(State::kPaused);
   reply.done();
 }
 
-void MachineHandler::answer(const request::Resume&, Files, Reply reply) {
+void MachineHandler::answer(const request::Resume&, const Files&, Reply reply) {
   machine_.resume();
   set_state(State::kRunning);
   reply.done();
 }
 
-void MachineHandler::answer(const request::Reset&, Files, Reply reply) {
+void MachineHandler::answer(const request::Reset&, const Files&, Reply reply) {
   const auto outcome = machine_.reset();
   if (outcome) set_state(State::kRunning);
   reply.finish(outcome);
 }
 
-void MachineHandler::answer(const request::Save&, Files, Reply reply) {
+void MachineHandler::answer(const request::Save&, const Files&, Reply reply) {
   // Memory takes its time to write: meanwhile others are answered.
   const State before = state_;
   if (saver_.joinable()) saver_.join();
@@ -126,19 +126,19 @@ void MachineHandler::on_saved(Result<void> outcome, State before, Reply reply) {
   reply.refuse(outcome.error());
 }
 
-void MachineHandler::answer(const request::Stop& asked, Files, Reply reply) {
+void MachineHandler::answer(const request::Stop& asked, const Files&, Reply reply) {
   reply.done();
   stop(asked.is_forced);
 }
 
-void MachineHandler::answer(const request::Inspect&, Files, Reply reply) {
+void MachineHandler::answer(const request::Inspect&, const Files&, Reply reply) {
   const std::string text = machine_.inspect().dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
   auto file = control::sealed_file(std::as_bytes(std::span(text)));
   if (!file) return reply.refuse(file.error());
   reply.done({{"bytes", text.size()}}, std::move(*file));
 }
 
-void MachineHandler::answer(const request::Screenshot&, Files, Reply reply) {
+void MachineHandler::answer(const request::Screenshot&, const Files&, Reply reply) {
   const auto picture = machine_.picture();
   if (!picture) return reply.refuse(picture.error());
   auto file = control::sealed_file(std::as_bytes(std::span(picture->pixels)));
@@ -166,19 +166,19 @@ void MachineHandler::point(std::vector<PointerState> states, Reply reply) {
       std::move(reply));
 }
 
-void MachineHandler::answer(const request::Type& asked, Files, Reply reply) {
+void MachineHandler::answer(const request::Type& asked, const Files&, Reply reply) {
   auto keys = control::keys_for_text(asked.text);
   if (!keys) return reply.refuse(keys.error());
   typist_->type(std::move(*keys), std::move(reply));
 }
 
-void MachineHandler::answer(const request::Keys& asked, Files, Reply reply) { typist_->type(asked.keys, std::move(reply)); }
+void MachineHandler::answer(const request::Keys& asked, const Files&, Reply reply) { typist_->type(asked.keys, std::move(reply)); }
 
-void MachineHandler::answer(const request::Pointer& asked, Files, Reply reply) {
+void MachineHandler::answer(const request::Pointer& asked, const Files&, Reply reply) {
   point({{asked.x, asked.y, asked.buttons, asked.wheel, asked.pan}}, std::move(reply));
 }
 
-void MachineHandler::answer(const request::Click& asked, Files, Reply reply) {
+void MachineHandler::answer(const request::Click& asked, const Files&, Reply reply) {
   const auto [mode, file] = feed_.screen();
   if (mode.width == 0) return reply.refuse({ErrorCode::kNotFound, "the guest has not switched its screen on", "Wait until it has"});
   if (asked.x >= mode.width || asked.y >= mode.height) {
@@ -197,7 +197,7 @@ void MachineHandler::answer(const request::Click& asked, Files, Reply reply) {
   point(std::move(states), std::move(reply));
 }
 
-void MachineHandler::answer(const request::Resize& asked, Files, Reply reply) {
+void MachineHandler::answer(const request::Resize& asked, const Files&, Reply reply) {
   on_devices(
       [follower = follower_, asked](machine::gen2::HumanDevices devices) -> Result<void> {
         BYGONE_CHECK(devices.video.prefer({asked.width, asked.height}));
@@ -213,7 +213,7 @@ Result<std::uint8_t> MachineHandler::lun_of_drive(std::uint8_t drive) const {
                                "bygone set NAME 'dvds=[{}]' gives it a drive"});
 }
 
-void MachineHandler::answer(const request::Eject& asked, Files, Reply reply) {
+void MachineHandler::answer(const request::Eject& asked, const Files&, Reply reply) {
   using devices::storage::ScsiDvd;
   const auto lun = lun_of_drive(asked.drive);
   if (!lun) return reply.refuse(lun.error());
@@ -234,7 +234,7 @@ void MachineHandler::answer(const request::Insert& asked, Files files, Reply rep
   });
 }
 
-void MachineHandler::answer(const request::Console&, Files, Reply reply) {
+void MachineHandler::answer(const request::Console&, const Files&, Reply reply) {
   if (definition_.com1 != "console") {
     return reply.refuse({ErrorCode::kUnsupported, fmt::format("the machine's COM1 is \"{}\"", definition_.com1),
                          fmt::format("bygone set \"{}\" com1=console, and start it again", definition_.name)});
@@ -244,6 +244,6 @@ void MachineHandler::answer(const request::Console&, Files, Reply reply) {
   reply.done({}, std::move(*stream));
 }
 
-void MachineHandler::answer(const request::Watch&, Files, Reply reply) { reply.done(); }
+void MachineHandler::answer(const request::Watch&, const Files&, Reply reply) { reply.done(); }
 
 }  // namespace bygone::programs::vm

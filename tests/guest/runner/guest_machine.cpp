@@ -74,11 +74,9 @@ class GuestMachine {
     if (!has_hypervisor()) options.facilities = options.facilities.remove(cpu::Facility::kHypercalls).consistent();
     hyperv::FeatureSet features;
     BYGONE_ASSIGN(features, hyperv::FeatureSet::profile("linux"));
-    if (options_.other_engine != nullptr) {
-      features.remove(hyperv::Feature::kTlbFlush);  // the same for both
-    } else if (!engine.can_flush_tlbs() && !options.facilities.has(cpu::Facility::kHypercalls)) {
-      features.remove(hyperv::Feature::kTlbFlush);
-    }
+    const bool moves = options_.other_engine != nullptr;  // what it is offered is the same for both
+    const bool flushes = engine.can_flush_tlbs() || options.facilities.has(cpu::Facility::kHypercalls);
+    if (moves || !flushes) features.remove(hyperv::Feature::kTlbFlush);
     BYGONE_ASSIGN(options.cpuid, guest_cpuid());
     if (has_hypervisor()) hyperv::add_cpuid_leaves(options.cpuid, features);
     BYGONE_ASSIGN(partition_, engine.create_partition(std::move(options)));
@@ -89,6 +87,7 @@ class GuestMachine {
   GuestOutcome run() {
     {
       std::vector<std::jthread> threads;
+      threads.reserve(header_.processors);
       for (std::uint32_t i = 0; i < header_.processors; ++i) {
         threads.emplace_back([this, i] { run_processor(i); });
       }
