@@ -119,13 +119,14 @@ class Script {
     const std::uint16_t number = known_port();
     const auto size = static_cast<std::uint8_t>(1U << input_.take<std::uint8_t>() % 3);
     const std::uint32_t count = 1 + input_.take<std::uint8_t>() % 64U;
-    input_.take_into(data_.data(), std::min<std::size_t>(16, size * count));
+    const std::size_t bytes = std::size_t{size} * count;
+    input_.take_into(data_.data(), std::min<std::size_t>(16, bytes));
     cpu::PortExit exit;
     exit.port = number;
     exit.size = size;
     exit.is_write = is_write;
     exit.count = count;
-    exit.data = std::span(data_).first(size * count);
+    exit.data = std::span(data_).first(bytes);
     return exit;
   }
   Exit mmio(std::uint64_t where, std::uint8_t size, bool is_write) {
@@ -217,7 +218,7 @@ class Script {
   /// A packet of the input's bytes in the channel's outgoing ring, where the guest is alone.
   Exit send_packet(std::uint32_t channel) {
     std::array<std::byte, 256> bytes = {};
-    const std::size_t body = input_.take<std::uint8_t>() / 8 * 8U;
+    const std::size_t body = input_.take<std::uint8_t>() / 8 * std::size_t{8};
     wire::PacketDescriptor descriptor = {};
     descriptor.type = static_cast<std::uint16_t>(input_.take<std::uint8_t>() % 4 == 0 ? input_.take<std::uint16_t>() : 6);
     descriptor.data_offset8 = std::uint16_t{2};

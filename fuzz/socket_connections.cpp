@@ -116,7 +116,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* input, std::size_t siz
       case 7:
         if (is_open) channel->second->close();
         break;
-      case 8:
+      default:
         if (!world.programs.empty()) {
           UniqueFd& program = world.programs[which % world.programs.size()];
           if (length % 3 == 0) program.reset();

@@ -59,7 +59,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (buffer == 0) {
       channel->send(bytes_of(packet).first(std::min<std::size_t>(sizeof packet, 12 + length)), 2, true);
     } else {
-      const std::vector<std::uint64_t> pages((buffer + 4095) / 4096, page * 8U);  // some are outside RAM
+      const std::vector<std::uint64_t> pages((buffer + 4095) / 4096, page * std::uint64_t{8});  // some are outside RAM
       if (!channel->send_gpa_direct(bytes_of(packet), pages, 0, buffer, 3)) break;
     }
     while (channel->receive()) {

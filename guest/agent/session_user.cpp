@@ -69,12 +69,14 @@ template <typename Condition>
   const std::string runtime = "/run/user/" + std::to_string(user.uid);
   if (std::filesystem::is_directory(runtime)) variables["XDG_RUNTIME_DIR"] = runtime;
   std::vector<std::string> result;
+  result.reserve(variables.size());
   for (const auto& [name, value] : variables) result.push_back(fmt::format("{}={}", name, value));
   return result;
 }
 
 [[nodiscard]] std::vector<char*> pointers_to(std::vector<std::string>& texts) {
   std::vector<char*> pointers;
+  pointers.reserve(texts.size() + 1);
   for (std::string& text : texts) pointers.push_back(text.data());
   pointers.push_back(nullptr);
   return pointers;
