@@ -296,7 +296,7 @@ TEST_F(CoreVectorTest, gather_loads_the_elements_that_its_mask_names_and_clears_
   if ((block().mode & kModeAvx) == 0) GTEST_SKIP() << "this host has no AVX2";
   put({0xC4, 0xE2, 0x69, 0x90, 0x04, 0x8B});  // vpgatherdd xmm0, [rbx + xmm1 * 4], xmm2
   block().gpr[3] = kData;
-  for (std::uint32_t i = 0; i < 8; ++i) EXPECT_TRUE(memory_.write_object<std::uint32_t>({kData + 4 * i}, 100 + i));
+  for (std::uint32_t i = 0; i < 8; ++i) EXPECT_TRUE(memory_.write_object<std::uint32_t>({kData + 4ULL * i}, 100 + i));
   set_elements<std::uint32_t>(0, {7, 7, 7, 7, 7, 7, 7, 7});
   set_elements<std::uint32_t>(1, {3, 1, 0, 5});
   set_elements<std::uint32_t>(2, {0x8000'0000, 0, 0x8000'0000, 0xFFFF'FFFF});
@@ -331,7 +331,7 @@ class CoreAvx512Test : public CoreVectorTest {
   void SetUp() override {
     if (!xsave::host_has_avx512()) GTEST_SKIP() << "this host has no AVX-512";
     block().gpr[3] = kEnd - 16;  // four elements are RAM, what follows is not
-    for (std::uint32_t i = 0; i < 4; ++i) EXPECT_TRUE(memory_.write_object<std::uint32_t>({kEnd - 16 + 4 * i}, 100 + i));
+    for (std::uint32_t i = 0; i < 4; ++i) EXPECT_TRUE(memory_.write_object<std::uint32_t>({kEnd - 16 + 4ULL * i}, 100 + i));
     set_elements<std::uint32_t>(0, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16});
   }
   static constexpr std::uint64_t kEnd = 2 << 20;
@@ -355,7 +355,7 @@ TEST_F(CoreAvx512Test, compressed_store_writes_as_many_elements_as_the_mask_has)
   put({0x62, 0xF2, 0x7D, 0x49, 0x8B, 0x03});  // vpcompressd [rbx]{k1}, zmm0
   block().vector.opmask[1] = 0xF000;
   step();
-  for (std::uint32_t i = 0; i < 4; ++i) EXPECT_EQ(memory_.read_object<std::uint32_t>({kEnd - 16 + 4 * i}).value_or(0), 13 + i);
+  for (std::uint32_t i = 0; i < 4; ++i) EXPECT_EQ(memory_.read_object<std::uint32_t>({kEnd - 16 + 4ULL * i}).value_or(0), 13 + i);
 }
 
 TEST_F(CoreAvx512Test, sums_of_differences_read_all_of_their_operand_whatever_the_mask) {

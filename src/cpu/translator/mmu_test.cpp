@@ -178,7 +178,7 @@ TEST_F(MmuTest, entries_set_aside_lose_their_write_tags_and_go_with_every_flush)
 
 TEST_F(MmuTest, more_address_spaces_than_places_forget_the_oldest_only) {
   map(kPresent);
-  const std::size_t places = block_->tlb.archive.spaces.size();
+  const auto places = static_cast<std::uint16_t>(block_->tlb.archive.spaces.size());
   for (std::uint16_t pcid = 0; pcid <= places; ++pcid) {
     ASSERT_EQ(mmu::lookup(*block_, 0, Access::kRead, kTlbSupervisor).status, MmuStatus::kRam);
     mmu::change_address_space(*block_, pcid, static_cast<std::uint16_t>(pcid + 1), true);

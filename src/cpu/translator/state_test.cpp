@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <bit>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -34,7 +35,7 @@ class Filling {
 
  private:
   void take(std::uintptr_t begin, std::uintptr_t end) {
-    void* const wanted = reinterpret_cast<void*>(begin);
+    void* const wanted = std::bit_cast<void*>(begin);
     const std::size_t size = end - begin;
     void* place = ::mmap(wanted, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (place == wanted) {

@@ -36,7 +36,7 @@ struct RegisterName {
 
 std::optional<RegisterName> gpr_number(ZydisRegister name) {
   const ZydisRegisterClass kind = ZydisRegisterGetClass(name);
-  const auto id = static_cast<unsigned>(ZydisRegisterGetId(name));
+  const auto id = unsigned{static_cast<std::uint8_t>(ZydisRegisterGetId(name))};
   switch (kind) {
     case ZYDIS_REGCLASS_GPR8:  // AL CL DL BL AH CH DH BH SPL BPL SIL DIL R8B…
       if (id < 4) return RegisterName{id, false};
@@ -70,13 +70,13 @@ void note_register(Footprint& print, const ZydisDecodedOperand& operand) {
     case ZYDIS_REGCLASS_XMM:
     case ZYDIS_REGCLASS_YMM:
     case ZYDIS_REGCLASS_ZMM: {
-      const auto number = static_cast<unsigned>(ZydisRegisterGetId(name));
+      const auto number = unsigned{static_cast<std::uint8_t>(ZydisRegisterGetId(name))};
       print.vector_used |= bit(number & 31);
       if (writes) print.vector_written |= bit(number & 31);
       break;
     }
     case ZYDIS_REGCLASS_MASK: {
-      const auto number = static_cast<unsigned>(ZydisRegisterGetId(name));
+      const auto number = unsigned{static_cast<std::uint8_t>(ZydisRegisterGetId(name))};
       print.mask_used |= bit(number & 7);
       if (writes) print.mask_written |= bit(number & 7);
       break;
@@ -280,12 +280,12 @@ class Emitter : public Xbyak::CodeGenerator {
     }
     if (plan.memory != kRsp) mov(Reg64(static_cast<int>(plan.memory)), rsi);
     for (unsigned number = 0; number < 16; ++number) {
-      if ((print.gpr_used & bit(number)) != 0) mov(host_of(number), at(offset::kGpr + 8 * number));
+      if ((print.gpr_used & bit(number)) != 0) mov(host_of(number), at(offset::kGpr + 8ULL * number));
     }
     instruction_at_ = getSize();
     for (const char value : instruction) db(static_cast<std::uint8_t>(value));
     for (unsigned number = 0; number < 16; ++number) {
-      if ((print.gpr_written & bit(number)) != 0) mov(at(offset::kGpr + 8 * number), host_of(number));
+      if ((print.gpr_written & bit(number)) != 0) mov(at(offset::kGpr + 8ULL * number), host_of(number));
     }
     if (flags.store) {
       pushfq();

@@ -120,7 +120,7 @@ void to_fxsave(const VcpuBlock& block, std::uint8_t* image, unsigned xmm_count, 
   if (!with_xmm) return;
   std::memcpy(image + kMxcsr, &block.vector.mxcsr, 4);
   std::memcpy(image + kMxcsrMaskPlace, &kMxcsrMask, 4);
-  for (unsigned i = 0; i < xmm_count; ++i) std::memcpy(image + kXmm + 16 * i, block.vector.zmm[i].data(), 16);
+  for (unsigned i = 0; i < xmm_count; ++i) std::memcpy(image + kXmm + 16ULL * i, block.vector.zmm[i].data(), 16);
 }
 
 bool from_fxsave(VcpuBlock& block, const std::uint8_t* image, unsigned xmm_count, bool with_xmm) {
@@ -129,7 +129,7 @@ bool from_fxsave(VcpuBlock& block, const std::uint8_t* image, unsigned xmm_count
     std::memcpy(&mxcsr, image + kMxcsr, 4);
     if ((mxcsr & ~kMxcsrMask) != 0) return false;
     block.vector.mxcsr = mxcsr;
-    for (unsigned i = 0; i < xmm_count; ++i) std::memcpy(block.vector.zmm[i].data(), image + kXmm + 16 * i, 16);
+    for (unsigned i = 0; i < xmm_count; ++i) std::memcpy(block.vector.zmm[i].data(), image + kXmm + 16ULL * i, 16);
   }
   std::memcpy(block.vector.x87.data(), image, kMxcsr);
   std::memcpy(block.vector.x87.data() + 32, image + 32, 128);

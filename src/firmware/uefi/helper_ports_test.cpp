@@ -42,11 +42,11 @@ class HelperPortsTest : public testing::Test {
     descriptor.data_bytes = static_cast<std::uint32_t>(data.size());
     return descriptor;
   }
-  Status set(std::u16string name, std::uint32_t attributes, std::string_view data) {
-    return command(NvramCommand::kSet, about(std::move(name), attributes, data));
+  Status set(const std::u16string& name, std::uint32_t attributes, std::string_view data) {
+    return command(NvramCommand::kSet, about(name, attributes, data));
   }
-  Status get(std::u16string name, std::uint32_t capacity = 100) {
-    NvramDescriptor descriptor = about(std::move(name));
+  Status get(const std::u16string& name, std::uint32_t capacity = 100) {
+    NvramDescriptor descriptor = about(name);
     descriptor.data_bytes = capacity;
     return command(NvramCommand::kGet, descriptor);
   }

@@ -13,6 +13,7 @@
 #include <xbyak/xbyak.h>
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -139,7 +140,7 @@ class NativeRunner {
   static constexpr std::uint16_t kUserCode32 = 0x23, kUserData = 0x2B, kUserCode64 = 0x33;
 
   static void* map_at(std::uint64_t address, std::size_t bytes, int protection) {
-    void* place = ::mmap(reinterpret_cast<void*>(address), bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    void* place = ::mmap(std::bit_cast<void*>(address), bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (place == MAP_FAILED) throw std::runtime_error("the test's address range is taken");
     return place;
   }
@@ -149,8 +150,8 @@ class NativeRunner {
     Xbyak::CodeGenerator c(kExitBytes, exit_);
     const auto base = reinterpret_cast<std::uint64_t>(frame_.get());
     const auto field = [&](std::size_t offset) { return ptr[r11 + offset]; };
-    const auto zmm = [&](int i) { return field(offsetof(NativeFrame, vector) + 64U * static_cast<unsigned>(i)); };
-    const auto mask = [&](int i) { return field(offsetof(NativeFrame, vector) + offsetof(VectorState, opmask) + 8U * static_cast<unsigned>(i)); };
+    const auto zmm = [&](int i) { return field(offsetof(NativeFrame, vector) + 64ULL * static_cast<unsigned>(i)); };
+    const auto mask = [&](int i) { return field(offsetof(NativeFrame, vector) + offsetof(VectorState, opmask) + 8ULL * static_cast<unsigned>(i)); };
     const std::size_t x87 = offsetof(NativeFrame, vector) + offsetof(VectorState, x87);
     const std::size_t mxcsr = offsetof(NativeFrame, vector) + offsetof(VectorState, mxcsr);
     for (const auto& reg : {rbx, rbp, r12, r13, r14, r15}) c.push(reg);
@@ -173,7 +174,7 @@ class NativeRunner {
     c.push(qword[r11 + offsetof(NativeFrame, rflags)]);
     c.popf();
     for (int i = 0; i < 16; ++i) {
-      if (i != 11) c.mov(Xbyak::Reg64(i), field(8U * static_cast<unsigned>(i)));
+      if (i != 11) c.mov(Xbyak::Reg64(i), field(8ULL * static_cast<unsigned>(i)));
     }
     c.mov(r11, field(88));
     if (bits_ == 64) {
@@ -192,7 +193,7 @@ class NativeRunner {
     c.mov(ptr[rip + saved], r11);
     c.mov(r11, base);
     for (int i = 0; i < 16; ++i) {
-      if (i != 11) c.mov(field(8U * static_cast<unsigned>(i)), Xbyak::Reg64(i));
+      if (i != 11) c.mov(field(8ULL * static_cast<unsigned>(i)), Xbyak::Reg64(i));
     }
     c.mov(rax, ptr[rip + saved]);
     c.mov(field(88), rax);

@@ -75,7 +75,7 @@ class SequenceMaker {
       to.text += fmt::format("{:02x} ({})\n", fmt::join(std::span(in_.bytes).first(in_.zydis.length), " "),
                              ZydisMnemonicGetString(in_.zydis.mnemonic));
       to.repeats |= repeats;
-      if (gathers) to.gather_index = ZydisRegisterGetId(memory()->mem.index);
+      if (gathers) to.gather_index = static_cast<std::uint8_t>(ZydisRegisterGetId(memory()->mem.index));
       return;
     }
   }

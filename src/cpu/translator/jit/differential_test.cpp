@@ -185,7 +185,7 @@ class Comparison {
       std::uint64_t value = maker.word();
       if (maker.below(4) == 0) value = static_cast<std::uint64_t>(static_cast<std::int64_t>(maker.below(16)) - 8);
       if ((kPointers >> i & 1) != 0 || i == 4) {
-        value = kNativeData + 0x1000 * (1 + maker.below(8)) + (maker.below(3) == 0 ? 0xFF8 : maker.below(4096) & ~63U);
+        value = kNativeData + 0x1000ULL * (1 + maker.below(8)) + (maker.below(3) == 0 ? 0xFF8 : maker.below(4096) & ~63U);
         if (i != 4 && i != 7) value = static_cast<std::uint32_t>(value - base);
       }
       if (i == maker.index_register()) value = static_cast<std::uint64_t>(static_cast<std::int64_t>(maker.below(17)) - 8);

@@ -68,7 +68,7 @@ TEST_F(TierTest, loop_over_memory_sums_it) {
 
 TEST_F(TierTest, carry_lives_across_memory_accesses) {
   const std::uint64_t ones = ~0ULL;
-  for (unsigned i = 0; i < 4; ++i) std::memcpy(machine_.host(TestMachine::kData + 8 * i), &ones, 8);
+  for (unsigned i = 0; i < 4; ++i) std::memcpy(machine_.host(TestMachine::kData + 8ULL * i), &ones, 8);
   assemble([](Generator& c) {
     c.mov(esi, TestMachine::kData);
     c.mov(eax, 1);
@@ -84,7 +84,7 @@ TEST_F(TierTest, carry_lives_across_memory_accesses) {
   run();
   std::uint64_t value = 1;
   for (unsigned i = 0; i < 4; ++i) {
-    std::memcpy(&value, machine_.host(TestMachine::kData + 8 * i), 8);
+    std::memcpy(&value, machine_.host(TestMachine::kData + 8ULL * i), 8);
     EXPECT_EQ(value, 0U) << i;
   }
   EXPECT_EQ(machine_.gpr(0), 1U);
