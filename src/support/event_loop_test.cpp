@@ -50,7 +50,10 @@ TEST(EventLoop, held_loop_runs_only_work_for_held_loops) {
   std::thread runner([&] { loop->run(); });
   {
     const LoopHold hold(*loop);
-    loop->post([&] { ++ordinary; });
+    loop->post([&] {
+      ++ordinary;
+      ordinary.notify_all();
+    });
     loop->post_held([&] {
       ++held;
       held.notify_all();
@@ -58,12 +61,9 @@ TEST(EventLoop, held_loop_runs_only_work_for_held_loops) {
     held.wait(0);
     EXPECT_EQ(ordinary, 0);
   }
-  loop->post_held([&] {
-    ++held;
-    held.notify_all();
-  });
-  held.wait(1);
-  EXPECT_EQ(ordinary, 1);  // came before
+  ordinary.wait(0);  // for ever when it got lost
+  EXPECT_EQ(ordinary, 1);
+  EXPECT_EQ(held, 1);
   loop->stop();
   runner.join();
 }
