@@ -5,6 +5,8 @@
 #include <bit>
 #include <cstring>
 #include <initializer_list>
+#include <span>
+#include <vector>
 
 #include "cpu/entry_state.h"
 #include "cpu/translator/partition.h"
@@ -37,7 +39,8 @@ class CoreTest : public testing::Test {
   Core& core() { return vcpu().core(); }
   VcpuBlock& block() { return core().block(); }
 
-  void put(std::initializer_list<std::uint8_t> bytes) {
+  void put(std::initializer_list<std::uint8_t> bytes) { put(std::span(bytes.begin(), bytes.size())); }
+  void put(std::span<const std::uint8_t> bytes) {
     std::uint64_t at = kCode;
     for (const std::uint8_t byte : bytes) EXPECT_TRUE(memory_.write_object<std::uint8_t>({at++}, byte));
   }
@@ -214,6 +217,40 @@ TEST_F(CoreFloatTest, instructions_of_the_8087_that_do_nothing_do_not_report_pen
   step(3);
   EXPECT_EQ(block().rip, kCode + 6);
 }
+
+TEST_F(CoreFloatTest, fisttp_reports_a_pending_exception) {
+  put({0xDF, 0x09});  // fisttp word [rcx]
+  block().gpr[1] = kData;
+  block().vector.x87[0] = 0x5F;
+  block().vector.x87[2] = 0xA0;
+  expect_fault();
+}
+
+/// What waits for pending x87 exceptions: fld1, fwait, movq mm0, mm1.
+class CorePendingTest : public CoreFloatTest, public testing::WithParamInterface<std::vector<std::uint8_t>> {
+ protected:
+  /// IE to PE as noted and as masked, and the summary bit.
+  void set_x87(std::uint8_t noted, std::uint8_t masked) {
+    block().vector.x87[0] = masked;
+    block().vector.x87[2] = noted;
+  }
+};
+
+// An FXRSTOR image may say otherwise; the processor goes by the flags and the masks.
+TEST_P(CorePendingTest, what_is_noted_and_not_masked_is_pending_without_the_summary_bit) {
+  put(GetParam());
+  set_x87(0x20, 0x5F);
+  expect_fault();
+}
+TEST_P(CorePendingTest, the_summary_bit_alone_is_not_pending) {
+  put(GetParam());
+  set_x87(0xA0, 0x7F);
+  step();
+  EXPECT_EQ(block().rip, kCode + GetParam().size());
+}
+INSTANTIATE_TEST_SUITE_P(Waiting, CorePendingTest,
+                         testing::Values(std::vector<std::uint8_t>{0xD9, 0xE8}, std::vector<std::uint8_t>{0x9B},
+                                         std::vector<std::uint8_t>{0x0F, 0x6F, 0xC1}));
 
 TEST_F(CoreFloatTest, store_of_a_number_that_overflows_does_not_happen_across_pages_either) {
   put({0xD9, 0x59, 0x00});  // fstp dword [rcx]

@@ -209,7 +209,8 @@ std::uint16_t native_flags(const ZydisDecodedInstruction& instruction, const Zyd
   const bool vex = instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY;
   const ZydisISAExt extension = instruction.meta.isa_ext;
   if (extension == ZYDIS_ISA_EXT_AVX512EVEX || extension == ZYDIS_ISA_EXT_AVX512VEX) native |= kNativeAvx512 | kNativeAvx;
-  if (instruction.meta.isa_ext == ZYDIS_ISA_EXT_X87) {
+  // FISTTP came with SSE3 and is counted there.
+  if (instruction.meta.isa_ext == ZYDIS_ISA_EXT_X87 || instruction.mnemonic == ZYDIS_MNEMONIC_FISTTP) {
     native |= kNativeX87;
     if (!never_waits(instruction.mnemonic)) native |= kNativeX87Waits;
     if (!is_x87_control(instruction.mnemonic)) native |= kNativeX87Data;

@@ -32,6 +32,12 @@ struct HandlerEntry {
 void run_masked(Core& core, const Decoded& decoded);
 /// Runs the instruction on a host memory operand; raises the floating-point exception that the host took.
 void run_thunk(Core& core, const Decoded& decoded, void* memory);
+/// An x87 exception that the next waiting instruction reports: noted and not masked. The summary bit follows from these (a processor
+/// derives it when it loads the state), so a guest's FXRSTOR image cannot make the host's processor know of one that this does not.
+[[nodiscard]] inline bool has_x87_error(const VectorState& state) {
+  constexpr unsigned kExceptions = 0x3F;
+  return (state.x87[2] & ~state.x87[0] & kExceptions) != 0;
+}
 /// For instructions that run natively, by Decoded::native and is_memory.
 [[nodiscard]] Handler native_handler(const Decoded& decoded);
 void raise_undefined(Core& core, const Decoded& decoded);

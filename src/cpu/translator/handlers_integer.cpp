@@ -476,9 +476,8 @@ void check_x87(Core& core, const Decoded& decoded) {
   VcpuBlock& block = core.block();
   if ((block.cr0 & cr0::kEm) != 0) core.raise((decoded.native & kNativeMmx) != 0 ? vector::kUd : vector::kNm);
   if ((block.cr0 & cr0::kTs) != 0) core.raise(vector::kNm);
-  constexpr std::uint8_t kErrorSummary = 0x80;
   const bool waits = (decoded.native & (kNativeX87Waits | kNativeMmx)) != 0;
-  if (waits && (block.vector.x87[2] & kErrorSummary) != 0) core.raise(vector::kMf);
+  if (waits && has_x87_error(block.vector)) core.raise(vector::kMf);
 }
 
 void check_sse(Core& core, const Decoded& decoded) {

@@ -202,7 +202,7 @@ void zero_upper(Core& core, const Decoded& decoded) {
 
 void wait_fpu(Core& core, const Decoded&) {
   if ((core.block().cr0 & (cr0::kTs | cr0::kMp)) == (cr0::kTs | cr0::kMp)) core.raise(vector::kNm);
-  if ((core.block().vector.x87[2] & 0x80) != 0) core.raise(vector::kMf);
+  if (has_x87_error(core.block().vector)) core.raise(vector::kMf);
 }
 
 /// MASKMOVDQU and MASKMOVQ: bytes whose mask is clear are neither read nor written.
