@@ -226,6 +226,19 @@ TEST_F(CoreFloatTest, fisttp_reports_a_pending_exception) {
   expect_fault();
 }
 
+TEST_F(CoreFloatTest, store_that_an_exception_prevents_reaches_for_no_memory) {
+  for (const std::uint8_t operation : {std::uint8_t{0x09}, std::uint8_t{0x19}}) {  // of an empty stack
+    put({0xDF, operation});  // fisttp, fistp word [rcx]
+    block().rip = kCode;
+    block().gpr[1] = std::uint64_t{1} << 63;
+    block().vector.x87[0] = 0x7E;
+    block().vector.x87[2] = 0;
+    step();
+    EXPECT_EQ(block().rip, kCode + 2);
+    EXPECT_EQ(block().vector.x87[2] & 0x81, 0x81);
+  }
+}
+
 /// What waits for pending x87 exceptions: fld1, fwait, movq mm0, mm1.
 class CorePendingTest : public CoreFloatTest, public testing::WithParamInterface<std::vector<std::uint8_t>> {
  protected:

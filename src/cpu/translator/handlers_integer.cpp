@@ -409,27 +409,29 @@ constexpr HandlerEntry kHandlers[] = {
 
 void run_native(Core& core, const Decoded& decoded) { run_thunk(core, decoded, nullptr); }
 
-/// A store by an x87 instruction that may not happen, because an exception is not masked: it leaves two different buffers as they
-/// are. False: nothing is to be written.
-bool stores_x87(Core& core, const Decoded& decoded, std::uint8_t* buffer) {
+/// An x87 store that an unmasked exception prevents reaches for no memory, wherever its operand lies. True: it is such a one, and the
+/// exception is noted. False: nothing has happened yet. What is stored is the same in two different buffers.
+bool is_store_prevented(Core& core, const Decoded& decoded) {
   constexpr std::uint8_t kMasks = 0x3F;
   VcpuBlock& block = core.block();
-  if ((decoded.native & (kNativeX87 | kNativeReads)) != kNativeX87 || (block.vector.x87[0] & kMasks) == kMasks) {
-    run_thunk(core, decoded, buffer);
-    return true;
-  }
+  if ((decoded.native & (kNativeX87 | kNativeReads | kNativeWrites)) != (kNativeX87 | kNativeWrites)) return false;
+  if ((block.vector.x87[0] & kMasks) == kMasks) return false;
   const auto x87 = block.vector.x87;
   const auto flags = block.rflags;
   const auto gpr = block.gpr;
-  std::array<std::uint8_t, 512> other;
+  const auto run_on = [&](std::array<std::uint8_t, 512>& buffer) {
+    block.vector.x87 = x87;
+    run_thunk(core, decoded, buffer.data());
+    block.rflags = flags;
+    block.gpr = gpr;
+  };
+  std::array<std::uint8_t, 512> one = {}, other;
   other.fill(0xFF);
-  run_thunk(core, decoded, other.data());
+  run_on(one);
+  run_on(other);
+  if (std::memcmp(one.data(), other.data(), decoded.memory_size) != 0) return true;
   block.vector.x87 = x87;
-  block.rflags = flags;
-  block.gpr = gpr;
-  std::memset(buffer, 0, decoded.memory_size);
-  run_thunk(core, decoded, buffer);
-  return std::memcmp(buffer, other.data(), decoded.memory_size) == 0;
+  return false;
 }
 
 /// An operand that is not plainly in one page of RAM: through the scratch buffer, with the registers as they were when the
@@ -448,7 +450,7 @@ void run_native_scratch(Core& core, const Decoded& decoded, std::uint64_t linear
   const auto gpr = block.gpr;
   const std::uint64_t flags = block.rflags;
   const auto x87 = block.vector.x87;
-  if (!stores_x87(core, decoded, buffer)) return;
+  run_thunk(core, decoded, buffer);
   try {
     core.write_bytes(linear, buffer, size);
   } catch (...) {
@@ -460,6 +462,7 @@ void run_native_scratch(Core& core, const Decoded& decoded, std::uint64_t linear
 }
 
 void run_with_memory(Core& core, const Decoded& decoded) {
+  if (is_store_prevented(core, decoded)) return;
   const bool writes = (decoded.native & kNativeWrites) != 0;
   const Access access = writes ? Access::kWrite : Access::kRead;
   const std::uint64_t linear = core.memory_operand(decoded, decoded.memory_size, access);
