@@ -401,6 +401,18 @@ TEST_F(CoreAvx512Test, masked_load_touches_only_the_elements_of_its_mask) {
   EXPECT_TRUE(std::holds_alternative<MmioExit>(core().exit()));
 }
 
+TEST_F(CoreAvx512Test, masked_store_across_pages_leaves_the_other_elements_alone) {
+  put({0x62, 0xF3, 0x7D, 0x49, 0x19, 0x03, 0x00});  // vextractf32x4 [rbx]{k1}, zmm0, 0
+  constexpr std::uint64_t kAcross = kData + 0xFF8;
+  block().gpr[3] = kAcross;
+  for (std::uint64_t i = 0; i < 4; ++i) EXPECT_TRUE(memory_.write_object<std::uint32_t>({kAcross + 4 * i}, 50));
+  block().vector.opmask[1] = 0b1010;
+  step();
+  for (const auto& [i, value] : {std::pair<std::uint64_t, std::uint32_t>{0, 50}, {1, 2}, {2, 50}, {3, 4}}) {
+    EXPECT_EQ(memory_.read_object<std::uint32_t>({kAcross + 4 * i}).value_or(0), value) << i;
+  }
+}
+
 TEST_F(CoreAvx512Test, compressed_store_writes_as_many_elements_as_the_mask_has) {
   put({0x62, 0xF2, 0x7D, 0x49, 0x8B, 0x03});  // vpcompressd [rbx]{k1}, zmm0
   block().vector.opmask[1] = 0xF000;

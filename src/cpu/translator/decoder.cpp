@@ -384,6 +384,8 @@ void take_mask(Decoded& decoded, const ZydisDecodedInstruction& instruction, con
     case ZYDIS_EXCEPTION_CLASS_E1NF: case ZYDIS_EXCEPTION_CLASS_E2NF: case ZYDIS_EXCEPTION_CLASS_E3NF:
     case ZYDIS_EXCEPTION_CLASS_E4NF: case ZYDIS_EXCEPTION_CLASS_E5NF: case ZYDIS_EXCEPTION_CLASS_E6NF:
     case ZYDIS_EXCEPTION_CLASS_E9NF: case ZYDIS_EXCEPTION_CLASS_E10NF: case ZYDIS_EXCEPTION_CLASS_E11NF:
+      // What a store leaves alone has to be in the copy that it works on where it cannot work in place.
+      if ((decoded.native & kNativeWrites) != 0) decoded.native |= kNativeReads;
       return;
     default: break;
   }
