@@ -4,12 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <initializer_list>
 #include <map>
 #include <random>
+#include <stop_token>
 #include <thread>
 
 #include "guest/one_engine.h"
@@ -83,6 +83,11 @@ class EngineConformance : public OneEngineTest {
     const auto* out = run_to<cpu::PortExit>();
     return out == nullptr ? 0 : out->port;
   }
+  int handled_of_next_five() {
+    int handled = 0;
+    for (int i = 0; i < 5; ++i) handled += next_port() == kHandlerPort ? 1 : 0;
+    return handled;
+  }
 };
 
 TEST_F(EngineConformance, a_processor_that_is_half_way_through_an_instruction_is_not_saved_and_loses_nothing) {
@@ -107,7 +112,6 @@ TEST_F(EngineConformance, a_processor_that_is_half_way_through_an_instruction_is
   EXPECT_EQ(saved->general.rip, kCode + 5);
 }
 
-
 // Five bytes to one page and three to the next, of which KVM makes pieces.
 TEST_F(EngineConformance, a_split_access_is_not_saved_before_all_its_pieces_were_answered) {
   cpu::GeneralRegisters registers;
@@ -128,7 +132,6 @@ TEST_F(EngineConformance, a_split_access_is_not_saved_before_all_its_pieces_were
   for (unsigned i = 0; i < 8; ++i) EXPECT_EQ(bytes[kNowhere + 0xFFB + i], 0x11 * (i + 1));
 }
 
-
 TEST_F(EngineConformance, a_kick_comes_out_between_instructions) {
   cpu::GeneralRegisters registers;
   registers[Gpr::kRbx] = kNowhere;
@@ -141,7 +144,6 @@ TEST_F(EngineConformance, a_kick_comes_out_between_instructions) {
   ASSERT_TRUE(saved) << saved.error().text();
   EXPECT_EQ(saved->general.rip, kCode + 3);
 }
-
 
 TEST_F(EngineConformance, a_restored_processor_has_forgotten_the_exit_of_its_former_life) {
   cpu::GeneralRegisters registers;
@@ -195,20 +197,19 @@ bool is_requested(const cpu::VcpuState& state, std::uint8_t vector) {
   return (state.local_apic.registers[0x20U + vector / 32U] >> vector % 32 & 1) != 0;
 }
 
-/// A one-shot timer of `count` ticks, then OUTs without end, interrupts off.
-Code one_shot_guest(std::uint32_t count) {
+/// A one-shot timer of 0.1 ms, then OUTs without end, interrupts off.
+Code one_shot_guest() {
   Code code;
   append_apic_write(code, 0xF0, 0x1FF);
   append_apic_write(code, 0x3E0, 0xB);
   append_apic_write(code, 0x320, kTimerVector);
-  append_apic_write(code, 0x380, count);
+  append_apic_write(code, 0x380, 100'000);
   code.insert(code.end(), {0xE6, kMainPort, 0xEB, 0xFC});
   return code;
 }
-constexpr std::uint32_t kShort = 100'000;
 
 TEST_F(EngineConformance, a_timer_that_ran_out_while_the_processor_stood_is_in_its_state) {
-  start(one_shot_guest(kShort));
+  start(one_shot_guest());
   ASSERT_NE(run_to<cpu::PortExit>(), nullptr);
   std::this_thread::sleep_for(20ms);
   const auto state = vcpu().save_state();
@@ -217,9 +218,8 @@ TEST_F(EngineConformance, a_timer_that_ran_out_while_the_processor_stood_is_in_i
   ASSERT_NE(run_to<cpu::PortExit>(), nullptr) << "it goes on after having been saved";
 }
 
-
 TEST_F(EngineConformance, a_timer_that_ran_out_does_not_fire_again_after_a_restore) {
-  start(one_shot_guest(kShort));
+  start(one_shot_guest());
   ASSERT_NE(run_to<cpu::PortExit>(), nullptr);
   std::this_thread::sleep_for(20ms);
   auto state = vcpu().save_state();
@@ -235,10 +235,9 @@ TEST_F(EngineConformance, a_timer_that_ran_out_does_not_fire_again_after_a_resto
   EXPECT_FALSE(is_requested(*later, kTimerVector));
 }
 
-
 // The timer that has run out makes KVM go as far as the delivery and turn back.
 TEST_F(EngineConformance, an_nmi_that_came_while_the_processor_stood_is_in_its_state_and_is_not_masked_by_itself) {
-  start(one_shot_guest(kShort));
+  start(one_shot_guest());
   set_handler(2);
   ASSERT_EQ(next_port(), kMainPort);
   std::this_thread::sleep_for(20ms);
@@ -264,9 +263,7 @@ TEST_F(EngineConformance, an_nmi_that_waits_for_the_end_of_another_still_does_af
   EXPECT_EQ(state->events.pending_nmis, 1);
   EXPECT_TRUE(state->events.nmi_masked);
   ASSERT_TRUE(vcpu().restore_state(*state));
-  int handled = 0;
-  for (int i = 0; i < 5; ++i) handled += next_port() == kHandlerPort ? 1 : 0;
-  EXPECT_EQ(handled, 1);
+  EXPECT_EQ(handled_of_next_five(), 1);
 }
 
 // Only restored: KVM does not tell two that are due from one when it is asked.
@@ -277,9 +274,7 @@ TEST_F(EngineConformance, two_nmis_that_are_due_come_back_as_two) {
   ASSERT_TRUE(state);
   state->events.pending_nmis = 2;
   ASSERT_TRUE(vcpu().restore_state(*state));
-  int handled = 0;
-  for (int i = 0; i < 5; ++i) handled += next_port() == kHandlerPort ? 1 : 0;
-  EXPECT_EQ(handled, 2);
+  EXPECT_EQ(handled_of_next_five(), 2);
 }
 
 // Kicked at any moment of an NMI's way, saved and restored there: each comes, once.
@@ -287,10 +282,9 @@ TEST_F(EngineConformance, no_nmi_is_lost_or_doubled_by_a_restore_at_any_moment) 
   constexpr int kRounds = 300, kPatience = 2000;
   start({0xEB, 0xFE});
   set_handler(2);
-  std::atomic<bool> ends = false;
-  std::jthread kicker([&] {
+  const std::jthread kicker([&](const std::stop_token& end) {
     std::minstd_rand random(5);
-    while (!ends.load()) {
+    while (!end.stop_requested()) {
       std::this_thread::sleep_for(std::chrono::microseconds(random() % 300));
       vcpu().kick();
     }
@@ -306,7 +300,6 @@ TEST_F(EngineConformance, no_nmi_is_lost_or_doubled_by_a_restore_at_any_moment) 
     }
     EXPECT_EQ(handled, round);
   }
-  ends = true;
 }
 
 /// Interrupts on, then a loop without exits; the handler of kLevelVector ends the interrupt.
