@@ -148,12 +148,30 @@ class Console:
             time.sleep(0.1)
 
     def wait(self, timeout):
+        """The exit status. What is still running by then is killed, and the failure tells where it stood."""
         try:
             return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"not ended in {timeout} s: {shlex.join(self.process.args)}\n{self.threads()}\n{self.text()[-3000:]}") from None
         finally:
-            if self.process.poll() is None:
-                self.process.kill()
-                self.process.wait()
+            self.kill()
+
+    def threads(self):
+        """What each thread of the process did within a second: processor time in ticks, and where it waits."""
+        def times():
+            found = {}
+            for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+                try:
+                    name, rest = (task / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
+                    fields = rest.split()
+                    found[task.name] = (name, fields[0], int(fields[11]), int(fields[12]), (task / "wchan").read_text())
+                except OSError:
+                    pass  # it ended
+            return found
+        before = times()
+        time.sleep(1)
+        return "\n".join(f"thread {name}: {state}, user +{user - before[task][2]}, system +{system - before[task][3]} of {user}+{system} ticks, in {place}"
+                         for task, (name, state, user, system, place) in times().items() if task in before)
 
     def kill(self):
         if self.process.poll() is None:

@@ -81,14 +81,18 @@ void CodePages::request_flush(VcpuBlock* self, VcpuBlock& target, Attention what
 
 void CodePages::serve_requests(VcpuBlock& self) {
   if ((self.attention.load() & kAttentionRequests) == 0) return;
-  const std::uint64_t ticket = self.flush_requested.load();
-  const std::uint32_t wanted = self.attention.fetch_and(~kAttentionRequests) & kAttentionRequests;
-  if ((wanted & kAttentionFlushTlb) != 0) {
-    mmu::flush_all(self);
-  } else if ((wanted & kAttentionFlushWrites) != 0) {
-    mmu::flush_writes(self);
-  }
-  if (self.flush_done.load() < ticket) self.flush_done.store(ticket);
+  std::uint64_t ticket = 0;
+  do {
+    // A ticket that is counted behind this line may still have its wish taken by the next one: then it is looked for once more.
+    ticket = self.flush_requested.load();
+    const std::uint32_t wanted = self.attention.fetch_and(~kAttentionRequests) & kAttentionRequests;
+    if ((wanted & kAttentionFlushTlb) != 0) {
+      mmu::flush_all(self);
+    } else if ((wanted & kAttentionFlushWrites) != 0) {
+      mmu::flush_writes(self);
+    }
+    if (self.flush_done.load() < ticket) self.flush_done.store(ticket);
+  } while (self.flush_requested.load() != ticket);
 }
 
 bool CodePages::wrote(VcpuBlock* self, std::uint64_t ram_page, std::uint32_t first, std::uint32_t last) {

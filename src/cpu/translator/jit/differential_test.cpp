@@ -158,6 +158,7 @@ class Comparison {
     if (at == sequence.ends.size() || sequence.hidden[at]) return;
     // Some MMX instructions take the x87 registers for theirs before their operand turns out not to be there: then it is what came before.
     const auto before = native_.frame().vector.x87;
+    const std::uint32_t mxcsr_before = native_.frame().vector.mxcsr;
     set_native();
     const int signal = native_.run_to_signal(std::span(sequence.code).first(sequence.ends[at]));
     EXPECT_NE(signal, 0) << "instruction " << at << " faults only in the guest\n" << sequence.text;
@@ -166,7 +167,9 @@ class Comparison {
     std::memcpy(&mxcsr, native_.float_at_signal().data() + 24, sizeof mxcsr);
     for (GuestRunner* guest : {&interpreter_, &both_}) {
       const std::string who = (guest == &both_ ? "translator, " : "interpreter, ") + about;
-      EXPECT_EQ(guest->block().vector.mxcsr, mxcsr) << who;
+      // VCVTPS2PH notes its exceptions on some hosts before its operand turns out not to be there; done again, it notes them anyway.
+      const std::uint32_t own = guest->block().vector.mxcsr;
+      EXPECT_TRUE(own == mxcsr || (signal != SIGFPE && own == mxcsr_before)) << fmt::format("MXCSR {:#x}, natively {:#x}, ", own, mxcsr) << who;
       compare_x87(*guest, signal == SIGFPE ? native_.float_at_signal() : std::span<const std::uint8_t>(before), who);
     }
   }
