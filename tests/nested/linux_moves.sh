@@ -38,7 +38,8 @@ chmod +x inner/init
 
 console=$PWD/console.txt
 touch "$console" errors.txt
-parameters="console=ttyS0 quiet panic=-1"
+# The software processor inside an emulated one is slow enough for Linux to take a working processor for a stuck one.
+parameters="console=ttyS0 quiet panic=-1 rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60"
 case $kind in
   machine) ./bygone create moving --engine $engine --cpu legacy --cpus 2 --memory 256M --network none --com2 "file:$console" \
     --kernel "$PWD/vmlinuz" --initrd "$PWD/inner.cpio" --append "$parameters" ;;
