@@ -184,6 +184,8 @@ def boot(kernel_directory, ramdisk, arguments):
     """Runs the machine, copies its console to ours, and returns the status that it printed."""
     # no_timer_check: on a busy host no tick may come while the kernel looks whether the timer is connected, and it gives up.
     parameters = ["console=ttyS0", "quiet", "panic=-1", "nokaslr", "mitigations=off", "tsc=reliable", "random.trust_cpu=on",
+                  # Its one thread of the host leaves processors waiting for long, and what is said of it would stand amid the command's output.
+                  "rcupdate.rcu_cpu_stall_timeout=300",
                   "no_timer_check"]
     if arguments.tsc_rate:  # without acceleration QEMU's time stamp counter is the host's
         parameters.append(f"tsc_early_khz={run(arguments.tsc_rate).strip()}")

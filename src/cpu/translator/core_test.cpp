@@ -401,6 +401,17 @@ TEST_F(CoreAvx512Test, masked_load_touches_only_the_elements_of_its_mask) {
   EXPECT_TRUE(std::holds_alternative<MmioExit>(core().exit()));
 }
 
+TEST_F(CoreAvx512Test, comparison_of_one_number_that_its_mask_leaves_out_reads_nothing) {
+  put({0x62, 0xF1, 0xA7, 0x0E, 0xC2, 0x33, 0xAA,    // vcmpsd k6{k6}, xmm11, [rbx], 0xAA
+       0x62, 0xF3, 0xFD, 0x09, 0x67, 0x13, 0x02});  // vfpclasssd k2{k1}, [rbx], positive zero
+  block().gpr[3] = kEnd;  // behind RAM
+  block().vector.opmask[6] = block().vector.opmask[1] = 0b10;
+  block().vector.opmask[2] = 0xFF;
+  step(2);
+  EXPECT_EQ(block().vector.opmask[6], 0U);
+  EXPECT_EQ(block().vector.opmask[2], 0U);
+}
+
 TEST_F(CoreAvx512Test, masked_store_across_pages_leaves_the_other_elements_alone) {
   put({0x62, 0xF3, 0x7D, 0x49, 0x19, 0x03, 0x00});  // vextractf32x4 [rbx]{k1}, zmm0, 0
   constexpr std::uint64_t kAcross = kData + 0xFF8;

@@ -392,6 +392,7 @@ void take_mask(Decoded& decoded, const ZydisDecodedInstruction& instruction, con
   unsigned lanes = 0;
   unsigned in_memory = 0;
   unsigned bytes = 0;
+  bool gives_mask = false;
   for (unsigned i = 0; i < instruction.operand_count_visible; ++i) {
     const ZydisDecodedOperand& operand = operands[i];
     if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY) {
@@ -401,8 +402,9 @@ void take_mask(Decoded& decoded, const ZydisDecodedInstruction& instruction, con
       if (i == 0) lanes = operand.element_count;
     } else if (i == 0 && operand.type == ZYDIS_OPERAND_TYPE_REGISTER) {
       lanes = operand.element_count;
-      // A comparison's destination is an opmask: its lanes are the source's.
-      if (ZydisRegisterGetClass(operand.reg.value) == ZYDIS_REGCLASS_MASK) lanes = 0;
+      // A comparison's destination is an opmask, of whatever size: its lanes are the source's.
+      gives_mask = ZydisRegisterGetClass(operand.reg.value) == ZYDIS_REGCLASS_MASK;
+      if (gives_mask) lanes = 0;
     }
   }
   for (unsigned i = 1; lanes == 0 && i < instruction.operand_count_visible; ++i) {
@@ -415,7 +417,7 @@ void take_mask(Decoded& decoded, const ZydisDecodedInstruction& instruction, con
   if (lanes == 0) lanes = in_memory;
   if (instruction.avx.broadcast.mode == ZYDIS_BROADCAST_MODE_INVALID) {
     const bool converts = instruction.meta.category == ZYDIS_CATEGORY_CONVERT;
-    if (lanes > in_memory && !converts && operands[0].size / 8 == bytes) return;  // a lane is less than an element: all is read
+    if (lanes > in_memory && !converts && !gives_mask && operands[0].size / 8 == bytes) return;  // a lane is less than an element: all is read
     if (lanes < in_memory) decoded.mask_element = static_cast<std::uint8_t>(bytes / lanes);  // a lane is several elements
     else lanes = in_memory;
   }
