@@ -3,8 +3,8 @@
 
     bench/cpu/compare.py --kernel VMLINUZ [--bygone build/release/bin/bygone] [--without-qemu] [--markdown]
 
-The three run one after another on the same machine with the same kernel; every number is the best of many short runs. Then: how long
-the kernel takes from the machine's start to init (the best of three), and how much more two processes on two processors do than one. Needs
+The three run in turns on the same machine with the same kernel; every number is the best of many short runs in --rounds turns. Then: how
+long the kernel takes from the machine's start to init, and how much more two processes on two processors do than one. Needs
 gcc, a static busybox, cpio and, for the comparison, qemu-system-x86_64.
 """
 import argparse
@@ -70,20 +70,13 @@ def measure(command, limit):
     return result
 
 
-class Guest:
-    """One of the two: a command for a number of processors and what init shall run."""
-
-    def __init__(self, command, limit):
-        self.command, self.limit = command, limit
-
-    def run(self, what, processors=1):
-        return measure(self.command(processors, f"console=ttyS0 quiet panic=-1 run={what}"), self.limit)
-
-    def boot(self):
-        return min(self.run("boot")["boot"] for _ in range(3)) / 1e9
-
-    def gain(self):
-        return gain(self.run("pair", processors=2))
+def best(runs):
+    """The least of each figure."""
+    result = {}
+    for run in runs:
+        for name, value in run.items():
+            result[name] = min(value, result.get(name, value))
+    return result
 
 
 def gain(times):
@@ -96,24 +89,34 @@ def main():
     parser.add_argument("--bygone", default="build/release/bin/bygone")
     parser.add_argument("--without-qemu", action="store_true")
     parser.add_argument("--markdown", action="store_true", help="a table for docs/software-cpu.md")
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--limit", type=int, default=600, help="seconds that one of the runs may take")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         program, disk = build(folder)
-        bygone = Guest(lambda processors, append: [
+        def on_linux(machine):
+            """What runs the workloads as a guest's init: `machine` gives the command for a number of processors and a kernel's parameters."""
+            return lambda what, processors: machine(processors, f"console=ttyS0 quiet panic=-1 run={what}")
+
+        here = {"natively": lambda what, processors: [program, what], "on the software CPU": on_linux(lambda processors, append: [
             arguments.bygone, "boot", "--engine", "software", "--memory", "512M", "--cpus", str(processors), "--kernel", arguments.kernel,
-            "--initrd", disk, "--append", append], arguments.limit)
-        qemu = Guest(lambda processors, append: [
-            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-m", "512", "-smp", str(processors), "-nodefaults", "-display", "none",
-            "-serial", "stdio", "-no-reboot", "-kernel", arguments.kernel, "-initrd", disk, "-append", append], arguments.limit)
-        native = measure([program], arguments.limit)
-        ours = bygone.run("all")
-        theirs = {} if arguments.without_qemu else qemu.run("all")
-        guests = {"software CPU": bygone} if arguments.without_qemu else {"software CPU": bygone, "QEMU TCG": qemu}
-        boots = [f"{guest.boot():.2f} s on the {who}" for who, guest in guests.items()]
-        gains = [f"{gain(measure([program, 'pair'], arguments.limit)):.2f} natively"]
-        gains += [f"{guest.gain():.2f} on the {who}" for who, guest in guests.items()]
+            "--initrd", disk, "--append", append])}
+        if not arguments.without_qemu:
+            here["on the QEMU TCG"] = on_linux(lambda processors, append: [
+                "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-m", "512", "-smp", str(processors), "-nodefaults", "-display", "none",
+                "-serial", "stdio", "-no-reboot", "-kernel", arguments.kernel, "-initrd", disk, "-append", append])
+        # In turns: what else keeps the computer busy for a while then meets all of them.
+        runs = {who: [] for who in here}
+        for _ in range(arguments.rounds):
+            for who, command in here.items():
+                runs[who] += [measure(command("all", 1), arguments.limit), measure(command("pair", 2), arguments.limit)]
+    results = {who: best(each) for who, each in runs.items()}
+    native, ours, theirs = results["natively"], results["on the software CPU"], results.get("on the QEMU TCG", {})
+    boots = [f"{times['boot'] / 1e9:.2f} s {who}" for who, times in results.items() if "boot" in times]
+    gains = [f"{gain(times):.2f} {who}" for who, times in results.items()]
+    for pair in ("one-process", "two-processes"):
+        del native[pair]
     if arguments.markdown:
         print("| workload | native, ns | software CPU / native | QEMU TCG / native | TCG / software CPU |")
         print("| --- | --- | --- | --- | --- |")

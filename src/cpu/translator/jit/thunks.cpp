@@ -149,36 +149,33 @@ class ThunkEmitter {
     code_.mov(dword[at(word_offset(Word::kVectorsHome))], 1);
   }
 
-  /// Upper halves that are all zero are not loaded: a processor that knows them clean runs legacy SSE code faster.
+  /// Upper halves that are all zero are not loaded: a processor that knows them clean runs legacy SSE code faster. Registers 16 to 31
+  /// have no part in that, and C libraries leave theirs full to spare VZEROUPPER.
   void emit_load_vectors() {
     code_.load(r10d, static_cast<std::uint32_t>(offset::kMode));
     code_.gs_form();
     code_.fxrstor64(ptr[at(offset::kX87)]);
     code_.gs_form();
     code_.ldmxcsr(ptr[at(offset::kMxcsr)]);
-    Xbyak::Label sse, avx, clean, full, done;
+    Xbyak::Label sse, avx, clean, done;
     code_.test(r10d, kModeAvx);
     code_.jz(sse, Xbyak::CodeGenerator::T_NEAR);
     code_.test(r10d, kModeAvx512);
     code_.jz(avx, Xbyak::CodeGenerator::T_NEAR);
     for (int i = 0; i < 8; ++i) code_.gs_form(), code_.kmovq(Xbyak::Opmask(i), ptr[at(opmask_offset(i))]);
+    emit_load_high_vectors();
     code_.vpxor(xmm0, xmm0, xmm0);
-    for (int i = 0; i < 32; ++i) {
-      if (i >= 16) code_.gs_form(), code_.vpor(ymm0, ymm0, ptr[at(zmm_offset(i))]);
-      code_.gs_form(), code_.vpor(ymm0, ymm0, ptr[at(zmm_offset(i) + 32)]);
-    }
+    for (int i = 0; i < 16; ++i) code_.gs_form(), code_.vpor(ymm0, ymm0, ptr[at(zmm_offset(i) + 32)]);
     code_.vptest(ymm0, ymm0);
-    code_.jnz(full, Xbyak::CodeGenerator::T_NEAR);
-    for (int i = 16; i < 32; ++i) code_.vpxord(Xbyak::Zmm(i), Xbyak::Zmm(i), Xbyak::Zmm(i));
+    code_.jz(avx, Xbyak::CodeGenerator::T_NEAR);
+    for (int i = 0; i < 16; ++i) code_.gs_form(), code_.vmovdqu64(Xbyak::Zmm(i), ptr[at(zmm_offset(i))]);
+    code_.jmp(done, Xbyak::CodeGenerator::T_NEAR);
     code_.L(avx);
     code_.vpxor(xmm0, xmm0, xmm0);
     for (int i = 0; i < 16; ++i) code_.gs_form(), code_.vpor(xmm0, xmm0, ptr[at(zmm_offset(i) + 16)]);
     code_.vptest(xmm0, xmm0);
     code_.jz(clean, Xbyak::CodeGenerator::T_NEAR);
     for (int i = 0; i < 16; ++i) code_.gs_form(), code_.vmovdqu(Xbyak::Ymm(i), ptr[at(zmm_offset(i))]);
-    code_.jmp(done, Xbyak::CodeGenerator::T_NEAR);
-    code_.L(full);
-    for (int i = 0; i < 32; ++i) code_.gs_form(), code_.vmovdqu64(Xbyak::Zmm(i), ptr[at(zmm_offset(i))]);
     code_.jmp(done, Xbyak::CodeGenerator::T_NEAR);
     code_.L(clean);
     code_.vzeroupper();
@@ -188,6 +185,22 @@ class ThunkEmitter {
     code_.gs_form();
     code_.mov(dword[at(word_offset(Word::kVectorsHome))], 0);
     code_.jmp(r11);
+  }
+
+  void emit_load_high_vectors() {
+    Xbyak::Label empty, loaded;
+    code_.vpxor(xmm0, xmm0, xmm0);
+    for (int i = 16; i < 32; ++i) {
+      code_.gs_form(), code_.vpor(ymm0, ymm0, ptr[at(zmm_offset(i))]);
+      code_.gs_form(), code_.vpor(ymm0, ymm0, ptr[at(zmm_offset(i) + 32)]);
+    }
+    code_.vptest(ymm0, ymm0);
+    code_.jz(empty, Xbyak::CodeGenerator::T_NEAR);
+    for (int i = 16; i < 32; ++i) code_.gs_form(), code_.vmovdqu64(Xbyak::Zmm(i), ptr[at(zmm_offset(i))]);
+    code_.jmp(loaded, Xbyak::CodeGenerator::T_NEAR);
+    code_.L(empty);
+    for (int i = 16; i < 32; ++i) code_.vpxord(Xbyak::Zmm(i), Xbyak::Zmm(i), Xbyak::Zmm(i));
+    code_.L(loaded);
   }
 
   static std::size_t zmm_offset(int i) { return offset::kZmm + 64U * static_cast<std::size_t>(i); }
