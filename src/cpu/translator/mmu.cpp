@@ -212,6 +212,9 @@ void set_page_fault(VcpuBlock& block, std::uint64_t linear, Access access, std::
   block.fault.address = linear;
 }
 
+/// In the upper half of the address space, where kernels are.
+bool is_high(std::uint64_t linear) { return linear >> 63 != 0; }
+
 void mark_used(TlbBookkeeping& book, std::size_t index, bool global, bool large) {
   const std::uint64_t bit = std::uint64_t{1} << (index % 64);
   book.used[index / 64] |= bit;
@@ -290,7 +293,10 @@ MmuResult lookup(VcpuBlock& block, std::uint64_t linear, Access access, std::uin
   if (rights.read) entry.read_tag = page;
   const bool needs_look = is_code || (logs && access != Access::kWrite);
   entry.write_tag = rights.write && walk.dirty && !needs_look ? page : tlb_invalid_tag(index);
-  if (rights.execute) entry.exec_tag = page;
+  if (rights.execute) {
+    entry.exec_tag = page;
+    if (!walk.global && is_high(linear)) block.tlb.has_private_high_code = true;
+  }
   mark_used(block.tlb.bookkeeping[context], index, walk.global, walk.large);
   if (access == Access::kWrite && is_code) return {MmuStatus::kCode, place.host, walk.physical};
   return {MmuStatus::kRam, place.host, walk.physical};
@@ -312,7 +318,8 @@ void flush_all(VcpuBlock& block) {
         book.used[word] = 0;
       });
   ++block.tlb.flushes;
-  if (block.tlb_listener != nullptr) block.tlb_listener->tlb_flushed(block);
+  block.tlb.has_private_high_code = false;
+  if (block.tlb_listener != nullptr) block.tlb_listener->tlb_flushed(block, false);
 }
 
 void flush_non_global(VcpuBlock& block) {
@@ -323,7 +330,7 @@ void flush_non_global(VcpuBlock& block) {
         book.used[word] &= ~bit;
       });
   ++block.tlb.flushes;
-  if (block.tlb_listener != nullptr) block.tlb_listener->tlb_flushed(block);
+  if (block.tlb_listener != nullptr) block.tlb_listener->tlb_flushed(block, !block.tlb.has_private_high_code);
 }
 
 namespace {
@@ -388,7 +395,7 @@ void change_address_space(VcpuBlock& block, std::uint16_t from, std::uint16_t to
     space->valid = false;  // what it becomes from now on is in the tables
   }
   ++block.tlb.flushes;
-  if (block.tlb_listener != nullptr) block.tlb_listener->tlb_flushed(block);
+  if (block.tlb_listener != nullptr) block.tlb_listener->tlb_flushed(block, !block.tlb.has_private_high_code);
 }
 
 void forget_address_space(VcpuBlock& block, std::uint16_t pcid) {
@@ -406,14 +413,19 @@ void flush_page(VcpuBlock& block, std::uint64_t linear) {
   }
   // A piece of a large page goes with all pieces of it; 1 GiB covers every size of page.
   constexpr std::uint64_t kLargest = ~((std::uint64_t{1} << 30) - 1);
+  bool had_pieces = false;
   for_each_used(
       block.tlb, [](const TlbBookkeeping& book, std::size_t word) { return book.used[word] & book.large[word]; },
       [&](TlbTable& table, std::size_t index, TlbBookkeeping& book, std::size_t word, std::uint64_t bit) {
         if (((page_of(table.entries[index], index) ^ linear) & kLargest) != 0) return;
         table.clear(index);
         book.used[word] &= ~bit;
+        had_pieces = true;
       });
-  if (block.tlb_listener != nullptr) block.tlb_listener->tlb_page_flushed(block, linear);
+  if (block.tlb_listener == nullptr) return;
+  block.tlb_listener->tlb_page_flushed(block, linear);
+  // What was linked by way of the other pieces; and of the upper half nothing is looked at when other things are flushed.
+  if (had_pieces || is_high(linear)) block.tlb_listener->tlb_flushed(block, false);
 }
 
 void flush_writes(VcpuBlock& block) {

@@ -31,7 +31,8 @@ struct MmuResult {
 class TlbListener {
  public:
   virtual ~TlbListener() = default;
-  virtual void tlb_flushed(VcpuBlock& block) = 0;                              ///< everything, or everything not global
+  /// Everything, or everything not global; `keeps_high`: the latter, and all code in the upper half of the address space is global.
+  virtual void tlb_flushed(VcpuBlock& block, bool keeps_high) = 0;
   virtual void tlb_page_flushed(VcpuBlock& block, std::uint64_t linear) = 0;   ///< one page, or the large page around it
   virtual void tlb_writes_flushed(VcpuBlock& block) = 0;                       ///< all write permissions
 };

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "cpu/translator/code_pages.h"
 #include "cpu/translator/physical_memory.h"
 #include "cpu/translator/registers.h"
@@ -188,6 +190,42 @@ TEST_F(MmuTest, more_address_spaces_than_places_forget_the_oldest_only) {
   EXPECT_EQ(mmu::lookup(*block_, 0, Access::kRead, kTlbSupervisor).status, MmuStatus::kRam);
   mmu::change_address_space(*block_, 2, 0, true);
   EXPECT_EQ(mmu::lookup(*block_, 0, Access::kRead, kTlbSupervisor).status, MmuStatus::kFault);
+}
+
+
+class FlushesHeard final : public TlbListener {
+ public:
+  void tlb_flushed(VcpuBlock&, bool keeps_high) override { kept_high.push_back(keeps_high); }
+  void tlb_page_flushed(VcpuBlock&, std::uint64_t) override { ++pages; }
+  void tlb_writes_flushed(VcpuBlock&) override {}
+  std::vector<bool> kept_high;
+  int pages = 0;
+};
+
+TEST_F(MmuTest, code_of_the_upper_half_is_kept_by_flushes_only_while_all_of_it_is_global) {
+  constexpr std::uint64_t kHigh = 0xFFFF'8000'0000'0000;
+  FlushesHeard heard;
+  block_->tlb_listener = &heard;
+  set_entry(kTables + 256 * 8, (kTables + 0x1000) | kPresent | kWritable);
+  map(kPresent | kWritable | kGlobal);
+  ASSERT_EQ(mmu::lookup(*block_, kHigh, Access::kExecute, kTlbSupervisor).status, MmuStatus::kRam);
+  mmu::flush_non_global(*block_);
+  mmu::change_address_space(*block_, 0, 1, true);
+  map(kPresent | kWritable);
+  ASSERT_EQ(mmu::lookup(*block_, 0, Access::kExecute, kTlbSupervisor).status, MmuStatus::kRam) << "of the lower half, which is always looked at";
+  mmu::flush_non_global(*block_);
+  EXPECT_EQ(heard.kept_high, (std::vector{true, true, true}));
+  mmu::flush_page(*block_, 0);
+  EXPECT_EQ(heard.pages, 1);
+  EXPECT_EQ(heard.kept_high.size(), 3U);
+  mmu::flush_page(*block_, kHigh);
+  ASSERT_EQ(mmu::lookup(*block_, kHigh, Access::kRead, kTlbSupervisor).status, MmuStatus::kRam) << "what may be read here may be run as well";
+  mmu::flush_non_global(*block_);
+  mmu::change_address_space(*block_, 1, 0, true);
+  mmu::flush_all(*block_);
+  mmu::flush_non_global(*block_);
+  EXPECT_EQ(heard.kept_high, (std::vector{true, true, true, false, false, false, false, true}));
+  block_->tlb_listener = nullptr;
 }
 
 }  // namespace

@@ -88,6 +88,8 @@ struct alignas(64) Tlb {
   std::array<TlbBookkeeping, kTlbContextCount> bookkeeping = {};
   std::uint64_t fills = 0;
   std::uint64_t flushes = 0;
+  /// Since everything was flushed, code in the upper half of the address space was seen that is not global.
+  bool has_private_high_code = false;
   TlbArchive archive;
 };
 

@@ -148,7 +148,8 @@ void Cache::link(const Link& link, const Block& target) {
   ++statistics_.links;
   if (link.slot != 0) {
     set_slot(link.slot - 1, reinterpret_cast<std::uint64_t>(pc(target.entry)));
-    active_slots_[active_slot_count_++] = static_cast<std::uint32_t>(&link - links_);
+    const std::size_t half = link.target >> 63;
+    active_slots_[half][active_slot_count_[half]++] = static_cast<std::uint32_t>(&link - links_);
   } else if (!target.crosses) {
     const std::uint32_t displacement = target.entry - (link.patch_at + 4);
     area_of(link.patch_at).leads_to.set(target.entry / area_bytes_);
@@ -162,6 +163,7 @@ void Cache::set_jump(const Block& target) {
   JumpEntry& entry = jumps_[table][index];
   if (entry.host == 0) active_jumps_[table][active_jump_count_[table]++] = index;
   entry.address = target.address;
+  if (target.address >> 63 == 0) has_low_jumps_[table] = true;
   entry.host = reinterpret_cast<std::uint64_t>(pc(target.entry));
   if (active_jump_count_[table] == kCrowdedTable) take_large_page(entry);
 }
@@ -196,20 +198,34 @@ void filter(std::uint32_t* items, std::uint32_t& count, Keep keep) {
 
 }  // namespace
 
-void Cache::forget_unmapped(VcpuBlock& vcpu) {
+template <typename Keep>
+void Cache::filter_slots(Keep keep) {
+  for (std::size_t half = 0; half < 2; ++half) filter(active_slots_[half], active_slot_count_[half], keep);
+}
+
+void Cache::forget_unmapped(VcpuBlock& vcpu, bool keeps_high) {
   ++statistics_.table_flushes;
   const auto is_mapped = [&](std::uint64_t address, ModeKey mode) {
     return vcpu.tlb.contexts[mode.exec_context()].entries[tlb_index(address)].exec_tag == page_of(address);
   };
-  filter(active_slots_, active_slot_count_, [&](std::uint32_t id) {
-    const Link& link = links_[id];
-    if (is_mapped(link.target, link.mode)) return true;
-    set_slot(link.slot - 1, reinterpret_cast<std::uint64_t>(pc(link.stub)));
-    return false;
-  });
+  for (std::size_t half = 0; half < (keeps_high ? 1U : 2U); ++half) {
+    filter(active_slots_[half], active_slot_count_[half], [&](std::uint32_t id) {
+      const Link& link = links_[id];
+      if (is_mapped(link.target, link.mode)) return true;
+      set_slot(link.slot - 1, reinterpret_cast<std::uint64_t>(pc(link.stub)));
+      return false;
+    });
+  }
   for (std::size_t table = 0; table < kJumpTables; ++table) {
+    if (keeps_high && !has_low_jumps_[table]) continue;
+    has_low_jumps_[table] = false;
     filter(active_jumps_[table], active_jump_count_[table], [&](std::uint32_t index) {
-      if (is_mapped(jumps_[table][index].address, table_mode_[table])) return true;
+      const std::uint64_t address = jumps_[table][index].address;
+      const bool is_high = address >> 63 != 0;
+      if ((is_high && keeps_high) || is_mapped(address, table_mode_[table])) {
+        if (!is_high) has_low_jumps_[table] = true;
+        return true;
+      }
       clear_jump(jumps_[table], index);
       return false;
     });
@@ -219,7 +235,7 @@ void Cache::forget_unmapped(VcpuBlock& vcpu) {
 void Cache::forget_page(std::uint64_t page) {
   // A block that ends in the page starts in the one before it.
   const auto is_other = [page](std::uint64_t address) { return page_of(address) != page && page_of(address) + 4096 != page; };
-  filter(active_slots_, active_slot_count_, [&](std::uint32_t id) {
+  filter_slots([&](std::uint32_t id) {
     const Link& link = links_[id];
     if (is_other(link.target)) return true;
     set_slot(link.slot - 1, reinterpret_cast<std::uint64_t>(pc(link.stub)));
@@ -236,7 +252,7 @@ void Cache::forget_page(std::uint64_t page) {
 
 void Cache::forget_all() {
   ++statistics_.table_flushes;
-  filter(active_slots_, active_slot_count_, [&](std::uint32_t id) {
+  filter_slots([&](std::uint32_t id) {
     set_slot(links_[id].slot - 1, reinterpret_cast<std::uint64_t>(pc(links_[id].stub)));
     return false;
   });
@@ -282,7 +298,7 @@ void Cache::unlink(const Area& area) {
       }
     }
   }
-  filter(active_slots_, active_slot_count_, [&](std::uint32_t id) {
+  filter_slots([&](std::uint32_t id) {
     if (!leads_in(slots_[links_[id].slot - 1])) return true;
     set_slot(links_[id].slot - 1, reinterpret_cast<std::uint64_t>(pc(links_[id].stub)));
     return false;
@@ -298,7 +314,7 @@ void Cache::unlink(const Area& area) {
 
 void Cache::empty(Area& area) {
   unlink(area);
-  filter(active_slots_, active_slot_count_, [&](std::uint32_t id) { return id - area.first_link >= links_each_; });
+  filter_slots([&](std::uint32_t id) { return id - area.first_link >= links_each_; });
   for (std::uint32_t block = 0; block < area.filled.blocks; ++block) remove(area.first_block + block);
   area.filled = {};
   area.leads_to = {};

@@ -172,7 +172,9 @@ class Cache {
   /// Makes the jump table of `mode` hold only that mode's blocks. Before guest code of the mode runs.
   void use_mode(ModeKey mode);
   /// Empties slots and jump entries: those whose page the TLB no longer knows, or one page's, or all.
-  void forget_unmapped(VcpuBlock& vcpu);
+  /// `keeps_high`: what is in the upper half of the address space is known to be mapped as it was, and not looked at: it is most of
+  /// what a kernel has, and address spaces change often.
+  void forget_unmapped(VcpuBlock& vcpu, bool keeps_high);
   void forget_page(std::uint64_t page);
   void forget_all();
 
@@ -224,6 +226,8 @@ class Cache {
   /// Nothing leads into `area` any more but a look-up.
   void unlink(const Area& area);
   void take_large_page(const JumpEntry& entry);
+  template <typename Keep>
+  void filter_slots(Keep keep);
 
   std::unique_ptr<CodeMemory> code_;
   std::unique_ptr<LowMemory> low_;
@@ -249,11 +253,12 @@ class Cache {
   std::uint64_t* evicted_ = nullptr;  // a bit for each hash of a block: forgotten, and not needed since
   std::uint32_t evicted_count_ = 0;
   std::uint64_t lap_blocks_ = 0, lap_returned_blocks_ = 0;  // the statistics at the lap's beginning
-  std::uint32_t* active_slots_ = nullptr;  // link ids
+  std::uint32_t* active_slots_[2] = {};    // link ids, of targets in the lower and in the upper half of the address space
   std::uint32_t* active_jumps_[kJumpTables] = {};  // entry indexes
   std::uint32_t table_mask_ = 0;
-  std::uint32_t active_slot_count_ = 0;
+  std::uint32_t active_slot_count_[2] = {};
   std::uint32_t active_jump_count_[kJumpTables] = {};
+  bool has_low_jumps_[kJumpTables] = {};  // some active entry may be of the lower half
   ModeKey table_mode_[kJumpTables] = {};
   bool has_large_page_[kJumpTables / 2] = {};  // each holds two tables
 

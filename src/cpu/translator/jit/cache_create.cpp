@@ -84,7 +84,7 @@ Result<std::unique_ptr<Cache>> Cache::create(const Tlb& tlb, std::size_t code_by
     cache->links_ = carver.take<Link>(areas * cache->links_each_);
     cache->table_ = carver.take<std::uint32_t>(cache->table_size(cache->area_count_));
     cache->evicted_ = carver.take<std::uint64_t>(kEvictedBits / 64);
-    cache->active_slots_ = carver.take<std::uint32_t>(areas * cache->links_each_);
+    for (auto& slots : cache->active_slots_) slots = carver.take<std::uint32_t>(areas * cache->links_each_);
     for (auto& jumps : cache->active_jumps_) jumps = carver.take<std::uint32_t>(kJumpEntries);
     return carver.size();
   };

@@ -36,7 +36,7 @@ class Tier final : public Tier1, public CodeListener {
   [[nodiscard]] Tier1Result run(VcpuBlock& block) override;
   [[nodiscard]] std::uint64_t cycles() const override { return translated_cycles_ + translation_cycles_; }
   [[nodiscard]] std::string inspect() const override;
-  void tlb_flushed(VcpuBlock& block) override;
+  void tlb_flushed(VcpuBlock& block, bool keeps_high) override;
   void tlb_page_flushed(VcpuBlock& block, std::uint64_t linear) override;
   void tlb_writes_flushed(VcpuBlock& block) override;
   void code_overwritten(std::uint64_t ram_page) override;

@@ -3,9 +3,9 @@
 
 namespace bygone::cpu::translator::jit {
 
-void Tier::tlb_flushed(VcpuBlock& block) {
+void Tier::tlb_flushed(VcpuBlock& block, bool keeps_high) {
   cache_->clear_page_slots();
-  cache_->forget_unmapped(block);
+  cache_->forget_unmapped(block, keeps_high);
 }
 
 void Tier::tlb_page_flushed(VcpuBlock& /*block*/, std::uint64_t linear) {
