@@ -192,7 +192,6 @@ TEST_F(MmuTest, more_address_spaces_than_places_forget_the_oldest_only) {
   EXPECT_EQ(mmu::lookup(*block_, 0, Access::kRead, kTlbSupervisor).status, MmuStatus::kFault);
 }
 
-
 class FlushesHeard final : public TlbListener {
  public:
   void tlb_flushed(VcpuBlock&, bool keeps_high) override { kept_high.push_back(keeps_high); }
