@@ -104,7 +104,9 @@ const void* interrupt_return(VcpuBlock& block) {
   if (place.status != MmuStatus::kRam) return nullptr;
   const auto* frame = reinterpret_cast<const std::uint64_t*>(place.host);
   const std::uint64_t rip = frame[0], cs = frame[1] & 0xFFFF, flags = frame[2], rsp = frame[3], ss = frame[4] & 0xFFFF;
-  constexpr std::uint64_t kSimple = 0x0004'0ED5 | rflags::kId;  // arithmetic, IF, DF, AC, ID
+  // Arithmetic, IF, DF, AC, ID; and RF, which every return from a fault sets: it holds off breakpoints, and where there are any, all code
+  // is the interpreter's.
+  constexpr std::uint64_t kSimple = 0x0004'0ED5 | rflags::kId | rflags::kRf;
   constexpr std::uint64_t kMask = 0x3F'7FD5;
   if ((flags & kMask & ~(kSimple | (block.rflags & rflags::kIopl))) != 0) return nullptr;
   if ((flags & rflags::kIopl) != (block.rflags & rflags::kIopl) || !is_canonical(rip)) return nullptr;
@@ -127,7 +129,7 @@ const void* interrupt_return(VcpuBlock& block) {
   segment_of(block, SegmentName::kCs) = code;
   segment_of(block, SegmentName::kSs) = data;
   block.gpr[4] = rsp;
-  return go_on(block, rip, flags & (kSimple | rflags::kIopl), cpl);
+  return go_on(block, rip, flags & (kSimple | rflags::kIopl) & ~rflags::kRf, cpl);
 }
 
 /// STAC and CLAC: the same ring, other rights to user pages.
