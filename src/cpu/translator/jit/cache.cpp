@@ -265,7 +265,27 @@ void Cache::forget_all() {
 }
 
 void Cache::clear_page_slots() {
-  for (std::uint32_t i = 0; i < kPageSlots * 2 * kTlbContextCount; ++i) page_slots_[i] = {kNoPage, nullptr};
+  for (std::size_t word = 0; word < kAllPageSlots / 64; ++word) {
+    for (std::uint64_t bits = filled_slots_[word]; bits != 0; bits &= bits - 1) {
+      page_slots_[word * 64 + static_cast<unsigned>(__builtin_ctzll(bits))] = {kNoPage, nullptr};
+    }
+    filled_slots_[word] = 0;
+  }
+}
+
+void Cache::renew_slot_patience() {
+  for (std::uint32_t i = 0; i < kAllPageSlots; ++i) slot_patience_[i] = most_fills_;
+}
+
+void Cache::give_up_slot(const Site& site) {
+  ++statistics_.given_up_slots;
+  // Where the slot holds another page, the jump to its filling leads to what is behind the jump.
+  const std::uint32_t nowhere = 0;
+  __builtin_memcpy(code_->writable(site.fill_jump), &nowhere, sizeof nowhere);
+  // And the test is not made any more: jmp rel32.
+  const std::uint32_t displacement = site.no_slot - (site.slot_test + 5);
+  __builtin_memcpy(code_->writable(site.slot_test + 1), &displacement, sizeof displacement);
+  *code_->writable(site.slot_test) = 0xE9;
 }
 
 void Cache::use_mode(ModeKey mode) {

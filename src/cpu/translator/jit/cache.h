@@ -66,6 +66,9 @@ struct Site {
   std::uint32_t tag = 0;         ///< displacement of the entry's tag from the address bits in r11
   std::uint32_t access = 0;      ///< code offset behind it, r11 = host page, r10 = offset in it
   std::uint64_t rip = 0;
+  std::uint32_t slot_test = 0;   ///< of one that may lose its page slot: code offset of the slot's test,
+  std::uint32_t no_slot = 0;     ///< of what asks the TLB when the slot holds another page,
+  std::uint32_t fill_jump = 0;   ///< and of the displacement of the jump from there to what fills the slot
   std::uint8_t size = 0;
   bool write = false;
   bool masked = false;
@@ -96,11 +99,17 @@ struct PageSlot {
   std::uint8_t* host = nullptr;
 };
 inline constexpr std::uint64_t kNoPage = std::uint64_t{1} << 63;
-/// Slots of one TLB context and kind of access: the stack pointer's, the frame pointer's, and those of fixed places by page.
-inline constexpr std::uint32_t kStackSlot = 0, kFrameSlot = 1, kFirstFixedSlot = 2, kPageSlots = 34;
+/// Slots of one TLB context and kind of access: the stack pointer's, the frame pointer's, those of fixed places by page, and those of
+/// loops, by loop and register.
+inline constexpr std::uint32_t kStackSlot = 0, kFrameSlot = 1, kFirstFixedSlot = 2, kFirstLoopSlot = 34, kPageSlots = 96;
+inline constexpr std::uint32_t kAllPageSlots = kPageSlots * 2 * kTlbContextCount;
+/// A loop's slot that is filled so often in kSlotPeriod cycles costs more than it saves: the access that filled it last loses it.
+inline constexpr std::uint32_t kSlotPatience = 8192;
+inline constexpr std::uint64_t kSlotPeriod = 10'000'000;
 
 struct CacheStatistics {
   std::uint64_t blocks = 0, evictions = 0, evicted_blocks = 0, kept_blocks = 0, lookups = 0, links = 0, fills = 0, bounced = 0, table_flushes = 0;
+  std::uint64_t given_up_slots = 0;
   std::uint64_t returned_blocks = 0;  ///< made although they had been evicted
 };
 
@@ -162,11 +171,27 @@ class Cache {
     return static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(jumps_[table_of(mode)]));
   }
 
-  /// Where the slot is, below 2 GiB.
-  [[nodiscard]] std::uint32_t page_slot_address(std::uint32_t context, bool write, std::uint32_t slot) const {
-    return static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(page_slots_ + std::size_t{context * 2 + (write ? 1U : 0U)} * kPageSlots + slot));
+  /// Number of a slot among all contexts' and kinds'.
+  [[nodiscard]] static std::uint32_t page_slot_number(std::uint32_t context, bool write, std::uint32_t slot) {
+    return (context * 2 + (write ? 1U : 0U)) * kPageSlots + slot;
   }
+  /// Where the slot is; where the byte is whose bit number % 8 says that it is filled; where is counted how often it may still be filled.
+  /// All below 2 GiB.
+  [[nodiscard]] std::uint32_t page_slot_address(std::uint32_t number) const { return low_address(page_slots_ + number); }
+  [[nodiscard]] std::uint32_t filled_slots_address(std::uint32_t number) const {
+    return low_address(filled_slots_) + number / 8;
+  }
+  [[nodiscard]] std::uint32_t slot_patience_address(std::uint32_t number) const { return low_address(slot_patience_ + number); }
   void clear_page_slots();
+  /// How often each slot may be filled in a period.
+  void set_slot_patience(std::uint32_t fills) {
+    most_fills_ = fills;
+    renew_slot_patience();
+  }
+  /// Begins a new period.
+  void renew_slot_patience();
+  /// The access asks the TLB from now on.
+  void give_up_slot(const Site& site);
   [[nodiscard]] std::uint32_t tlb_address() const { return tlb_address_; }
 
   /// Makes the jump table of `mode` hold only that mode's blocks. Before guest code of the mode runs.
@@ -197,6 +222,7 @@ class Cache {
 
  private:
   Cache() = default;
+  static std::uint32_t low_address(const void* place) { return static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(place)); }
   [[nodiscard]] std::size_t hash_of(std::uint64_t address, const std::uint8_t* host_page, ModeKey mode) const;
   [[nodiscard]] bool is_current(VcpuBlock& vcpu, const Block& block) const;
 
@@ -266,6 +292,9 @@ class Cache {
   JumpEntry* jumps_[kJumpTables] = {};
   std::uint64_t* slots_ = nullptr;
   PageSlot* page_slots_ = nullptr;
+  std::uint64_t* filled_slots_ = nullptr;  // a bit for each of them
+  std::uint32_t* slot_patience_ = nullptr;
+  std::uint32_t most_fills_ = kSlotPatience;
 
   CacheStatistics statistics_;
 };

@@ -95,8 +95,8 @@ Result<std::unique_ptr<Cache>> Cache::create(const Tlb& tlb, std::size_t code_by
   carve(cache->arrays_);
 
   constexpr std::size_t kJumpBytes = kJumpEntries * sizeof(JumpEntry);
-  constexpr std::size_t kPageSlotBytes = 8192;
-  static_assert(sizeof(PageSlot) * kPageSlots * 2 * kTlbContextCount <= kPageSlotBytes);
+  constexpr std::size_t kPageSlotBytes = 12288;
+  static_assert((sizeof(PageSlot) + sizeof(std::uint32_t)) * kAllPageSlots + kAllPageSlots / 8 <= kPageSlotBytes && kAllPageSlots % 64 == 0);
   BYGONE_ASSIGN(cache->low_, LowMemory::create(kJumpTables * kJumpBytes + kPageSlotBytes + 8ULL * areas * cache->links_each_));
   // The tables of 64-bit user and kernel code, which are the busy ones, lie together in what can be one large page.
   constexpr std::size_t kOrder[kJumpTables] = {2, 0, 1, 3};
@@ -105,7 +105,10 @@ Result<std::unique_ptr<Cache>> Cache::create(const Tlb& tlb, std::size_t code_by
     cache->jumps_[i][0].address = kNoJump;
   }
   cache->page_slots_ = reinterpret_cast<PageSlot*>(cache->low_->data() + kJumpTables * kJumpBytes);
-  cache->clear_page_slots();
+  for (std::uint32_t i = 0; i < kAllPageSlots; ++i) cache->page_slots_[i] = {kNoPage, nullptr};
+  cache->filled_slots_ = reinterpret_cast<std::uint64_t*>(cache->page_slots_ + kAllPageSlots);
+  cache->slot_patience_ = reinterpret_cast<std::uint32_t*>(cache->filled_slots_ + kAllPageSlots / 64);
+  cache->renew_slot_patience();
   cache->slots_ = reinterpret_cast<std::uint64_t*>(cache->low_->data() + kJumpTables * kJumpBytes + kPageSlotBytes);
   return cache;
 }

@@ -49,7 +49,7 @@ class GuestRunner {
     block.segments[1].attributes = bits == 64 ? 0xA0FB : 0xC0FB;
     mmu::update_mode(block);
     if (tiers == Tiers::kBoth) {
-      auto tier = Tier::create(block, {.code_cache_bytes = 512U << 10, .threshold = 0});  // small: areas are emptied all the time
+      auto tier = Tier::create(block, {.code_cache_bytes = 512U << 10, .threshold = 0, .mixes_slots = true, .slot_patience = 2});  // small: areas are emptied all the time
       if (!tier) throw std::runtime_error(tier.error().text());
       pages_->add_listener(**tier);
       core_->set_tier1(std::move(*tier));

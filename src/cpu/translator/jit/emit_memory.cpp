@@ -97,20 +97,24 @@ void Emitter::emit_look_up(unsigned size, bool write, bool masked, std::uint32_t
   const auto table = cache_.tlb_address() + context * static_cast<std::uint32_t>(kTlbTableBytes);
   const auto tag = table + static_cast<std::uint32_t>(write ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag));
   Cold cold{.kind = Cold::Kind::kMiss};
+  std::uint32_t slot_test = 0;
   if (slot == kNoSlot) {
     cold.from = emit_tlb_probe(tag, size);
     code_.mov(r11, ptr[r11 + (std::size_t{table} + offsetof(TlbEntry, host))]);
   } else {
     cold.kind = Cold::Kind::kSlotMiss;
-    cold.slot = cache_.page_slot_address(context, write, slot);
-    code_.sub(r10, ptr[at(cold.slot + offsetof(PageSlot, page))]);
-    code_.mov(r11, ptr[at(cold.slot + offsetof(PageSlot, host))]);
+    cold.slot = Cache::page_slot_number(context, write, slot);
+    const std::uint32_t place = cache_.page_slot_address(cold.slot);
+    slot_test = code_.here();
+    code_.sub(r10, ptr[at(place + offsetof(PageSlot, page))]);
+    code_.mov(r11, ptr[at(place + offsetof(PageSlot, host))]);
     code_.cmp(r10, 4096 - size);
     cold.from = code_.jump_later_if(7);
   }
   cold.site = cache_.add_site({.tag = tag,
                                .access = code_.here(),
                                .rip = in_->rip,
+                               .slot_test = slot_test,
                                .size = static_cast<std::uint8_t>(size),
                                .write = write,
                                .masked = masked});
@@ -119,23 +123,34 @@ void Emitter::emit_look_up(unsigned size, bool write, bool masked, std::uint32_t
   mark(*in_);
 }
 
-/// The page is another one than last time: asks the TLB, and fills the slot from there.
+/// The page is another one than last time: asks the TLB, and fills the slot from there. A loop's that was filled too often is given up.
 void Emitter::emit_slot_miss(const Cold& cold) {
-  const Site site = cache_.site(cold.site);
+  Site& site = cache_.site(cold.site);
   const std::size_t host = (site.tag & ~31U) + offsetof(TlbEntry, host);
-  code_.add(r10, ptr[at(cold.slot + offsetof(PageSlot, page))]);
+  const std::uint32_t place = cache_.page_slot_address(cold.slot);
+  code_.add(r10, ptr[at(place + offsetof(PageSlot, page))]);
+  site.no_slot = code_.here();
   cold_.push_back({.kind = Cold::Kind::kMiss, .from = emit_tlb_probe(site.tag, site.size), .site = cold.site});
+  if (cold.slot % kPageSlots >= kFirstLoopSlot) {
+    site.fill_jump = code_.jump_later();
+    code_.mov(r11, ptr[r11 + host]);
+    code_.jump_to(site.access);
+    code_.patch_here(site.fill_jump);
+    code_.sub(dword[at(cache_.slot_patience_address(cold.slot))], 1);
+    cold_.push_back({.kind = Cold::Kind::kGiveUpSlot, .from = code_.jump_later_if(2), .site = cold.site});
+  }
+  code_.or_(byte[at(cache_.filled_slots_address(cold.slot))], 1U << cold.slot % 8);
   code_.store(Word::kTemporary, rax);
   code_.mov(rax, ptr[r11 + std::size_t{site.tag}]);
-  code_.mov(ptr[at(cold.slot + offsetof(PageSlot, page))], rax);
+  code_.mov(ptr[at(place + offsetof(PageSlot, page))], rax);
   code_.mov(rax, ptr[r11 + host]);
-  code_.mov(ptr[at(cold.slot + offsetof(PageSlot, host))], rax);
+  code_.mov(ptr[at(place + offsetof(PageSlot, host))], rax);
   code_.mov(r11, rax);
   code_.load(rax, Word::kTemporary);
   code_.jump_to(site.access);
 }
 
-/// Accesses that stay on one page for long: the stack's and those at a fixed place, with or without an index.
+/// Accesses that stay on one page for long: the stack's, those at a fixed place, with or without an index, and perhaps a loop's.
 std::uint32_t Emitter::page_slot_of(const ZydisDecodedOperand& operand) const {
   const ZydisDecodedOperandMem& memory = operand.mem;
   const int base = gpr_number(memory.base);
@@ -144,9 +159,15 @@ std::uint32_t Emitter::page_slot_of(const ZydisDecodedOperand& operand) const {
   const auto displacement = static_cast<std::int64_t>(memory.disp.value);
   const bool is_relative = memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP;
   const bool is_far = displacement >= 0x10000 || displacement < -0x10000;
-  if (base >= 0 && !is_far) return kNoSlot;
+  if (base >= 0 && !is_far) return loop_slot_of(base);
   const std::uint64_t place = static_cast<std::uint64_t>(displacement) + (is_relative ? in_->next() : 0);
-  return kFirstFixedSlot + static_cast<std::uint32_t>((place >> 12 ^ place >> 17) % (kPageSlots - kFirstFixedSlot));
+  return kFirstFixedSlot + static_cast<std::uint32_t>((place >> 12 ^ place >> 17) % (kFirstLoopSlot - kFirstFixedSlot));
+}
+
+std::uint32_t Emitter::loop_slot_of(int base) const {
+  if (!trace_.has_loop_slots) return kNoSlot;
+  const std::uint64_t loop = trace_.address >> 3 ^ trace_.address >> 9;
+  return kFirstLoopSlot + static_cast<std::uint32_t>((loop * 16 + static_cast<unsigned>(base)) % (kPageSlots - kFirstLoopSlot));
 }
 
 void Emitter::fold_address() { code_.lea(r11, ptr[r11 + r10]); }

@@ -55,6 +55,22 @@ void Emitter::emit_swap_gs() {
   code_.store(kBase, r11);
 }
 
+/// Leaves the flags alone, as processors do.
+void Emitter::emit_read_control() {
+  std::size_t place = offsetof(VcpuBlock, cr0);
+  switch (in_->operands[1].reg.value) {
+    case ZYDIS_REGISTER_CR2: place = offsetof(VcpuBlock, cr2); break;
+    case ZYDIS_REGISTER_CR3: place = offsetof(VcpuBlock, cr3); break;
+    case ZYDIS_REGISTER_CR4: place = offsetof(VcpuBlock, cr4); break;
+    default: break;
+  }
+  const int number = gpr_number(in_->operands[0].reg.value);
+  const bool is_slot = number == 10 || number == 11;
+  const Xbyak::Reg64 target(is_slot ? 10 : number);
+  code_.load(target, static_cast<std::uint32_t>(place));
+  if (is_slot) store_slot(number, target);
+}
+
 void Emitter::emit_system() {
   give_up_flags();
   SystemOperation operation = SystemOperation::kInterruptReturn;

@@ -70,6 +70,7 @@ void Emitter::emit_instruction(std::size_t index) {
     case Kind::kString: emit_string(); break;
     case Kind::kTimeStamp: emit_time_stamp(); break;
     case Kind::kSwapGs: emit_swap_gs(); break;
+    case Kind::kReadControl: emit_read_control(); break;
     case Kind::kSystem: emit_system(); break;
     case Kind::kJump: emit_jump(); break;
     case Kind::kConditional: emit_conditional(); break;
@@ -142,12 +143,13 @@ void Emitter::emit_cold() {
     }
     code_.patch_here(cold.from);
     switch (cold.kind) {
-      case Cold::Kind::kMiss: {
+      case Cold::Kind::kMiss:
+      case Cold::Kind::kGiveUpSlot: {
         const Site& site = cache_.site(cold.site);
         // The subtraction is undone: r11 still is the entry.
         code_.add(r10, ptr[r11 + std::size_t{site.tag}]);
         code_.store_constant32(Word::kSite, cold.site);
-        code_.jump_to(cache_.thunks().fill);
+        code_.jump_to(cold.kind == Cold::Kind::kMiss ? cache_.thunks().fill : cache_.thunks().give_up_slot);
         break;
       }
       case Cold::Kind::kSlotMiss: emit_slot_miss(cold); break;

@@ -25,12 +25,12 @@ class Emitter {
 
  private:
   struct Cold {
-    enum class Kind : std::uint8_t { kMiss, kSlotMiss, kPoll, kVectors, kSaveAndExit, kExit, kStub, kInterpret } kind;
+    enum class Kind : std::uint8_t { kMiss, kSlotMiss, kGiveUpSlot, kPoll, kVectors, kSaveAndExit, kExit, kStub, kInterpret } kind;
     std::uint32_t from = 0;    // displacement to patch to here
-    std::uint32_t site = 0;    // kMiss
+    std::uint32_t site = 0;    // kMiss, kSlotMiss, kGiveUpSlot
     std::uint32_t back = 0;    // kVectors
     std::uint64_t target = 0;  // exits
-    std::uint32_t slot = 0;    // kSlotMiss: address of the page slot
+    std::uint32_t slot = 0;    // kSlotMiss: number of the page slot
   };
 
   // emitter.cpp: the block around instructions, and flags
@@ -62,6 +62,7 @@ class Emitter {
   /// From the address in r10 to its TLB entry; jumps where the result says when it is a miss.
   [[nodiscard]] std::uint32_t emit_tlb_probe(std::uint32_t tag, unsigned size);
   [[nodiscard]] std::uint32_t page_slot_of(const ZydisDecodedOperand& operand) const;
+  [[nodiscard]] std::uint32_t loop_slot_of(int base) const;
   void emit_slot_miss(const Cold& cold);
   static constexpr std::uint32_t kNoSlot = ~std::uint32_t{0};
   /// r11 = host address, r10 free.
@@ -106,6 +107,7 @@ class Emitter {
   void emit_string();
   void emit_system();
   void emit_swap_gs();
+  void emit_read_control();
 
   Cache& cache_;
   const Trace& trace_;

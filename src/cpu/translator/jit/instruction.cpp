@@ -367,6 +367,15 @@ bool is_bit_test(const Instruction& in) {
   }
 }
 
+/// What page fault handlers begin with.
+bool reads_control_register(const Instruction& in, ModeKey mode) {
+  if (in.zydis.mnemonic != ZYDIS_MNEMONIC_MOV || !mode.is_64() || !mode.has(kModePrivileged)) return false;
+  switch (in.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER ? in.operands[1].reg.value : ZYDIS_REGISTER_NONE) {
+    case ZYDIS_REGISTER_CR0: case ZYDIS_REGISTER_CR2: case ZYDIS_REGISTER_CR3: case ZYDIS_REGISTER_CR4: return true;
+    default: return false;
+  }
+}
+
 }  // namespace
 
 int gpr_number(ZydisRegister reg) {
@@ -410,7 +419,8 @@ bool Decoder::decode(ModeKey mode, std::span<const std::uint8_t> bytes, std::uin
     in.needs_vectors = false;
     return true;
   }
-  if (in.kind == Kind::kSystem || in.kind == Kind::kSwapGs) return true;
+  if (in.kind == Kind::kPlain && reads_control_register(in, mode)) in.kind = Kind::kReadControl;
+  if (in.kind == Kind::kSystem || in.kind == Kind::kSwapGs || in.kind == Kind::kReadControl) return true;
   if (in.kind != Kind::kFallback && !collect_operands(in, mode)) in.kind = Kind::kFallback;
   if (in.kind == Kind::kFallback) return true;
   collect_flags(in);

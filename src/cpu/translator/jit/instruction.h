@@ -54,6 +54,7 @@ enum class Kind : std::uint8_t {
   kString,
   kTimeStamp,
   kSwapGs,
+  kReadControl,   ///< MOV from CR0, CR2, CR3 or CR4
   kJump,          ///< direct
   kConditional,   ///< Jcc
   kLoop,          ///< LOOP, LOOPE, LOOPNE, JCXZ…

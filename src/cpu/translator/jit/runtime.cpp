@@ -61,6 +61,12 @@ const void* runtime_fill(VcpuBlock* vcpu, std::uint64_t address) {
   return leave(block, site.rip, cache.thunks().leave_interpret);
 }
 
+const void* runtime_give_up_slot(VcpuBlock* vcpu, std::uint64_t address) {
+  Cache& cache = cache_of(*vcpu);
+  cache.give_up_slot(cache.site(low_word(*vcpu, Word::kSite)));
+  return runtime_fill(vcpu, address);
+}
+
 const void* runtime_link(VcpuBlock* vcpu, std::uint64_t /*unused*/) {
   VcpuBlock& block = *vcpu;
   Cache& cache = cache_of(block);

@@ -13,6 +13,8 @@ namespace bygone::cpu::translator::jit {
 /// A memory access missed the TLB: Word::kSite names it, `address` is its linear address. Fills the TLB and returns the host
 /// address to go on at: the access again, or a way out with rip set.
 const void* runtime_fill(VcpuBlock* block, std::uint64_t address);
+/// The same, of an access whose page slot changes too often: takes it from the access.
+const void* runtime_give_up_slot(VcpuBlock* block, std::uint64_t address);
 /// A direct exit is taken for the first time: Word::kLink names it. Links it.
 const void* runtime_link(VcpuBlock* block, std::uint64_t unused);
 /// An indirect jump's target is not in the jump table.

@@ -36,6 +36,8 @@ class ThunkEmitter {
     code_.jmp(ptr[at(word_offset(Word::kResume))]);
     thunks_.fill = here();
     emit_call(reinterpret_cast<const void*>(&runtime_fill));
+    thunks_.give_up_slot = here();
+    emit_call(reinterpret_cast<const void*>(&runtime_give_up_slot));
     thunks_.link = here();
     emit_call(reinterpret_cast<const void*>(&runtime_link));
     thunks_.find = here();

@@ -19,6 +19,7 @@ struct Thunks {
   std::uint32_t leave_lookup = 0;
   std::uint32_t resume = 0;           ///< goes on at Word::kResume with r11 = Word::kTemporary
   std::uint32_t fill = 0;             ///< Word::kSite and r10 = linear address → back to the access with r10, or out
+  std::uint32_t give_up_slot = 0;     ///< the same, and the site has no page slot any more
   std::uint32_t link = 0;             ///< Word::kLink → on to the target
   std::uint32_t find = 0;             ///< r10 = target address → on to the target
   std::uint32_t load_vectors = 0;     ///< returns to r11

@@ -17,6 +17,7 @@ namespace bygone::cpu::translator::jit {
 Result<std::unique_ptr<Tier>> Tier::create(VcpuBlock& block, const TierOptions& options) {
   BYGONE_ASSIGN(auto cache, Cache::create(block.tlb, options.code_cache_bytes, options.first_bytes));
   if (options.one_block) cache->leave_unlinked();
+  cache->set_slot_patience(options.slot_patience);
   return std::unique_ptr<Tier>(new Tier(block, std::move(cache), options));
 }
 
@@ -94,6 +95,10 @@ void Tier::enter(VcpuBlock& block, const Block& target) {
   const auto function = std::bit_cast<void (*)(VcpuBlock*, const void*)>(cache_->pc(cache_->thunks().enter));
   fault_guard_.arm();
   const std::uint64_t start = __rdtsc();
+  if (start - patience_renewed_ > kSlotPeriod) {
+    patience_renewed_ = start;
+    cache_->renew_slot_patience();
+  }
   function(&block, cache_->pc(target.entry));
   translated_cycles_ += __rdtsc() - start;
   fault_guard_.disarm();
@@ -134,6 +139,8 @@ bool Tier::translate_into_cache(VcpuBlock& block, std::uint64_t address, ModeKey
     if (!read_across_pages(block, reader, made, bytes, length)) return false;
     tracer_.trace_one(std::span(bytes).first(length), address, mode, trace_);
   }
+  // Kernels' loops are mostly short visits to pages that are always others: there the TLB is better.
+  trace_.has_loop_slots = options_.mixes_slots ? translated_ % 2 == 0 : trace_.loops && mode.is_user();
   made.version = reader.version();
   if (reader.changed()) return false;
   trace_.address = address;
@@ -173,12 +180,12 @@ std::string Tier::inspect() const {
   const auto left = [this](LeaveReason reason) { return leaves_[static_cast<std::size_t>(reason)]; };
   return fmt::format(
       R"("blocks":{},"code_bytes":{},"code_bytes_open":{},"code_cache_bytes":{},"cache_evictions":{},"blocks_evicted":{},"blocks_kept":{},"blocks_returned":{},"entries":{},"lookups":{},"links":{},)"
-      R"("tlb_misses":{},"page_crossing_loads":{},"table_flushes":{},"interpreted":{},)"
+      R"("tlb_misses":{},"page_slots_given_up":{},"page_crossing_loads":{},"table_flushes":{},"interpreted":{},)"
       R"("left_for":{{"interpreter":{},"attention":{},"fault":{},"lookup":{}}},)"
       R"("cycles_in_translations":{},"cycles_translating":{})",
       numbers.blocks, cache_->code_used(), cache_->open_bytes(), cache_->code().size(), numbers.evictions,
       numbers.evicted_blocks, numbers.kept_blocks, numbers.returned_blocks, entries_, numbers.lookups, numbers.links,
-      numbers.fills, numbers.bounced, numbers.table_flushes, interpreted_, left(LeaveReason::kInterpret), left(LeaveReason::kAttention),
+      numbers.fills, numbers.given_up_slots, numbers.bounced, numbers.table_flushes, interpreted_, left(LeaveReason::kInterpret), left(LeaveReason::kAttention),
       left(LeaveReason::kFault), left(LeaveReason::kLookup), translated_cycles_, translation_cycles_);
 }
 

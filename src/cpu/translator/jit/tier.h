@@ -26,6 +26,8 @@ struct TierOptions {
   std::size_t first_bytes = std::size_t{12} << 20;       ///< of these, what is used before a guest shows that it needs more
   std::uint32_t threshold = 2;                           ///< visits before code is translated
   bool one_block = false;                                ///< blocks are not linked, and run() returns after each
+  bool mixes_slots = false;                              ///< every second block, and not loops, has page slots for all its accesses
+  std::uint32_t slot_patience = kSlotPatience;           ///< Cache::set_slot_patience
 };
 
 class Tier final : public Tier1, public CodeListener {
@@ -66,6 +68,7 @@ class Tier final : public Tier1, public CodeListener {
   std::uint64_t entries_ = 0, translated_ = 0, interpreted_ = 0;
   std::array<std::uint64_t, kLeaveReasons> leaves_ = {};           ///< by LeaveReason
   std::uint64_t translated_cycles_ = 0, translation_cycles_ = 0;  ///< in translated code; making it
+  std::uint64_t patience_renewed_ = 0;                            ///< time stamp of the present kSlotPeriod's beginning
 };
 
 }  // namespace bygone::cpu::translator::jit

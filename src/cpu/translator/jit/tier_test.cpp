@@ -331,6 +331,51 @@ TEST_F(TierTest, a_division_leaves_the_flags_that_the_hosts_leaves) {
   EXPECT_EQ(machine_.gpr(3) & kArithmeticFlags, flags & kArithmeticFlags);
 }
 
+TEST_F(TierTest, control_registers_are_read_without_leaving) {
+  assemble([](Generator& c) {
+    c.cmp(rax, rax);
+    for (const int each : {0x0F, 0x20, 0xD0}) c.db(each);        // mov rax, cr2
+    for (const int each : {0x41, 0x0F, 0x20, 0xDA}) c.db(each);  // mov r10, cr3
+    for (const int each : {0x0F, 0x20, 0xE1}) c.db(each);        // mov rcx, cr4
+    for (const int each : {0x41, 0x0F, 0x20, 0xC7}) c.db(each);  // mov r15, cr0
+    c.setz(bl);
+  });
+  machine_.block().cr2 = 0xFFFF'8123'4567'89AB;
+  machine_.gpr(3) = 0;
+  run();
+  EXPECT_EQ(machine_.gpr(0), 0xFFFF'8123'4567'89ABU);
+  EXPECT_EQ(machine_.gpr(10), machine_.block().cr3);
+  EXPECT_EQ(machine_.gpr(1), machine_.block().cr4);
+  EXPECT_EQ(machine_.gpr(15), machine_.block().cr0);
+  EXPECT_EQ(machine_.gpr(3), 1U);
+}
+
+TEST_F(TierTest, return_from_a_fault_with_the_resume_flag_stays_in_translated_code) {
+  assemble([](Generator& c) {
+    Xbyak::Label target;
+    c.mov(rcx, rsp);
+    c.push(0x10);
+    c.push(rcx);
+    c.push(0x10046);  // RF, ZF, PF
+    c.push(0x10);
+    c.lea(rdx, ptr[rip + target]);
+    c.push(rdx);
+    c.db(0x48), c.db(0xCF);  // iretq
+    c.ud2();
+    c.L(target);
+    c.setz(al);
+    c.pushfq();
+    c.pop(rdx);
+  });
+  const std::uint64_t stack = machine_.gpr(4);
+  machine_.gpr(0) = 0;
+  run();
+  EXPECT_EQ(machine_.gpr(0), 1U);
+  EXPECT_EQ(machine_.gpr(4), stack);
+  EXPECT_EQ(machine_.gpr(2) & 0xFFFF'FFFF, 0x46U);
+  EXPECT_EQ(machine_.block().rflags >> 16 & 1, 0U);
+}
+
 TEST_F(TierTest, interrupt_flag_and_pushf_popf) {
   assemble([](Generator& c) {
     c.cmp(rax, rax);
@@ -369,6 +414,62 @@ TEST_F(TierTest, bit_test_reaches_beyond_its_operand) {
   EXPECT_EQ(machine_.host(TestMachine::kData + 16 + 9)[0], 1 << 5);
   EXPECT_EQ(machine_.host(TestMachine::kData + 15)[0], 0x20);
   EXPECT_EQ(machine_.gpr(3) & 1, 1U);
+}
+
+/// A loop of user code that loads from rsi and goes on at rsi ^ rdx, rcx times.
+void load_visits(TestMachine& machine) {
+  Generator c(4096);
+  Xbyak::Label top;
+  c.xor_(eax, eax);
+  c.L(top);
+  c.add(rax, ptr[rsi]);
+  c.xor_(rsi, rdx);
+  c.dec(rcx);
+  c.jnz(top);
+  c.hlt();
+  machine.load(TestMachine::kCode, {c.getCode(), c.getSize()});
+}
+
+std::uint64_t visit(TestMachine& machine, std::uint64_t step, std::uint64_t count) {
+  machine.gpr(6) = TestMachine::kData;
+  machine.gpr(2) = step;
+  machine.gpr(1) = count;
+  (void)machine.run(TestMachine::kCode);
+  EXPECT_EQ(machine.gpr(1), 0U);
+  return machine.gpr(0);
+}
+
+TEST(TierSlots, a_loop_that_changes_pages_all_the_time_loses_its_slot_and_sums_right) {
+  TestMachine machine(64, true, {.code_cache_bytes = 8U << 20, .threshold = 0, .slot_patience = 1000});
+  load_visits(machine);
+  *machine.host(TestMachine::kData) = 3;
+  *machine.host(TestMachine::kData + 0x1000) = 5;
+  EXPECT_EQ(visit(machine, 0, 100'000), 300'000U) << "one page";
+  EXPECT_EQ(machine.tier().cache().statistics().given_up_slots, 0U);
+  EXPECT_EQ(visit(machine, 0x1000, 100'000), 400'000U) << "two pages in turns";
+  EXPECT_EQ(machine.tier().cache().statistics().given_up_slots, 1U);
+  EXPECT_EQ(visit(machine, 0x1000, 100'000), 400'000U) << "without the slot";
+  EXPECT_EQ(machine.tier().cache().statistics().given_up_slots, 1U);
+}
+
+TEST(TierSlots, a_loop_sees_its_page_mapped_elsewhere) {
+  for (const std::uint32_t patience : {1000U, 1U}) {  // with the slot, and once it is given up
+    TestMachine machine(64, true, {.code_cache_bytes = 8U << 20, .threshold = 0, .slot_patience = patience});
+    load_visits(machine);
+    *machine.host(TestMachine::kData) = 3;
+    *machine.host(TestMachine::kData + 0x1000) = 5;
+    *machine.host(TestMachine::kData + 0x2000) = 7;
+    EXPECT_EQ(visit(machine, 0x1000, 100), 400U);
+    EXPECT_EQ(machine.tier().cache().statistics().given_up_slots, patience == 1 ? 1U : 0U);
+    machine.map(TestMachine::kData, TestMachine::kData + 0x2000);
+    EXPECT_EQ(visit(machine, 0, 100), 700U);
+    machine.map(TestMachine::kData, 0);
+    machine.gpr(6) = TestMachine::kData;
+    machine.gpr(1) = 10;
+    EXPECT_EQ(machine.run(TestMachine::kCode), Tier1Result::kFault);
+    EXPECT_EQ(machine.block().fault.address, TestMachine::kData);
+    EXPECT_EQ(machine.gpr(1), 10U);
+  }
 }
 
 TEST(Tier32, compatibility_mode_code) {

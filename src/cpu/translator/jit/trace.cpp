@@ -2,6 +2,16 @@
 
 namespace bygone::cpu::translator::jit {
 
+namespace {
+
+bool closes_loop(const Instruction& in) {
+  constexpr std::uint64_t kLongestLoop = 512;
+  const bool is_branch = in.kind == Kind::kJump || in.kind == Kind::kConditional || in.kind == Kind::kLoop;
+  return is_branch && in.rip - in.target < kLongestLoop;
+}
+
+}  // namespace
+
 Tracer::Tracer() = default;
 
 void Tracer::trace(CodeReader& reader, std::uint64_t address, ModeKey mode, Trace& trace) {
@@ -28,6 +38,7 @@ void Tracer::trace(CodeReader& reader, std::uint64_t address, ModeKey mode, Trac
     ++trace.count;
     trace.end = in.next();
     trace.needs_vectors |= in.needs_vectors;
+    trace.loops |= closes_loop(in);
     if (in.ends_block()) break;
   }
   // STI holds interrupts off for one more instruction, which must then be in the same block.
@@ -47,6 +58,8 @@ void Tracer::trace_one(std::span<const std::uint8_t> bytes, std::uint64_t addres
   trace.is_cut = false;
   trace.ends_with_fallback = false;
   trace.needs_vectors = false;
+  trace.loops = false;
+  trace.has_loop_slots = false;
   trace.instructions.resize(kMaximumInstructions);
   Instruction& in = trace.instructions[0];
   if (!decoder_.decode(mode, bytes, address, in) || in.kind == Kind::kFallback || in.kind == Kind::kSetInterrupt) {

@@ -30,6 +30,8 @@ struct Trace {
   bool is_cut = false;              ///< at `end` is an instruction that ends on the next page
   std::uint32_t flags_at_end = kArithmeticFlags;
   bool needs_vectors = false;
+  bool loops = false;               ///< has a branch back to a place not far before it
+  bool has_loop_slots = false;      ///< its accesses through registers get page slots
 };
 
 class Tracer {
