@@ -123,7 +123,7 @@ struct alignas(4096) VcpuBlock {
   std::uint32_t interrupt_held = 0;        ///< not zero: an interrupt waits for RFLAGS.IF or for the shadow's end
   std::uint32_t reserved = 0;
   std::uint64_t instructions = 0;          ///< retired, for statistics; the translator adds a block's count
-  std::array<std::uint64_t, 16> translator = {};  ///< the translator's own words (jit/assembler_words.h)
+  std::array<std::uint64_t, 20> translator = {};  ///< the translator's own words (jit/assembler_words.h)
 
   // Guest-visible state.
   std::array<Segment, 6> segments = {};    ///< by SegmentName

@@ -27,6 +27,9 @@ enum class Word : std::uint8_t {
   kMode,         ///< ModeKey of the running code
   kFsBound,      ///< 32-bit code: offsets from here on are the interpreter's, which looks at the segment's limit and type
   kGsBound,
+  kSlotTest,     ///< SlotSite of an access that loses its page slot
+  kNoSlot,
+  kFillJump,
 };
 [[nodiscard]] constexpr std::uint32_t word_offset(Word word) {
   return static_cast<std::uint32_t>(offset::kTranslator + 8 * static_cast<std::size_t>(word));

@@ -277,15 +277,15 @@ void Cache::renew_slot_patience() {
   for (std::uint32_t i = 0; i < kAllPageSlots; ++i) slot_patience_[i] = most_fills_;
 }
 
-void Cache::give_up_slot(const Site& site) {
+void Cache::give_up_slot(const SlotSite& site) {
   ++statistics_.given_up_slots;
   // Where the slot holds another page, the jump to its filling leads to what is behind the jump.
   const std::uint32_t nowhere = 0;
   __builtin_memcpy(code_->writable(site.fill_jump), &nowhere, sizeof nowhere);
   // And the test is not made any more: jmp rel32.
-  const std::uint32_t displacement = site.no_slot - (site.slot_test + 5);
-  __builtin_memcpy(code_->writable(site.slot_test + 1), &displacement, sizeof displacement);
-  *code_->writable(site.slot_test) = 0xE9;
+  const std::uint32_t displacement = site.no_slot - (site.test + 5);
+  __builtin_memcpy(code_->writable(site.test + 1), &displacement, sizeof displacement);
+  *code_->writable(site.test) = 0xE9;
 }
 
 void Cache::use_mode(ModeKey mode) {

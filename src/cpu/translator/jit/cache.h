@@ -61,17 +61,26 @@ struct Mark {
 };
 static_assert(sizeof(Mark) == 4);
 
+/// In place of a page slot's number.
+inline constexpr std::uint16_t kNoPageSlot = 0xFFFF;
+
 /// A memory access that may miss.
 struct Site {
   std::uint32_t tag = 0;         ///< displacement of the entry's tag from the address bits in r11
   std::uint32_t access = 0;      ///< code offset behind it, r11 = host page, r10 = offset in it
   std::uint64_t rip = 0;
-  std::uint32_t slot_test = 0;   ///< of one that may lose its page slot: code offset of the slot's test,
-  std::uint32_t no_slot = 0;     ///< of what asks the TLB when the slot holds another page,
-  std::uint32_t fill_jump = 0;   ///< and of the displacement of the jump from there to what fills the slot
   std::uint8_t size = 0;
   bool write = false;
   bool masked = false;
+  std::uint16_t slot = kNoPageSlot;
+};
+static_assert(sizeof(Site) == 24);
+
+/// A memory access that may lose its page slot: code offsets.
+struct SlotSite {
+  std::uint32_t test = 0;       ///< of the slot's test
+  std::uint32_t no_slot = 0;    ///< of what asks the TLB when the slot holds another page
+  std::uint32_t fill_jump = 0;  ///< of the displacement of the jump from there to what fills the slot
 };
 
 /// A direct exit of a block.
@@ -182,7 +191,14 @@ class Cache {
     return low_address(filled_slots_) + number / 8;
   }
   [[nodiscard]] std::uint32_t slot_patience_address(std::uint32_t number) const { return low_address(slot_patience_ + number); }
+  /// Of a slot that is not a loop's: the code that fills it (page_slots.h).
+  [[nodiscard]] std::uint32_t slot_thunk(std::uint32_t number) const { return slot_thunks_[number]; }
   void clear_page_slots();
+  /// The slot holds the page at the linear address `page` as long as the TLB does not change.
+  void fill_page_slot(std::uint32_t number, std::uint64_t page, std::uint8_t* host) {
+    page_slots_[number] = {page, host};
+    filled_slots_[number / 64] |= std::uint64_t{1} << number % 64;
+  }
   /// How often each slot may be filled in a period.
   void set_slot_patience(std::uint32_t fills) {
     most_fills_ = fills;
@@ -191,7 +207,7 @@ class Cache {
   /// Begins a new period.
   void renew_slot_patience();
   /// The access asks the TLB from now on.
-  void give_up_slot(const Site& site);
+  void give_up_slot(const SlotSite& site);
   [[nodiscard]] std::uint32_t tlb_address() const { return tlb_address_; }
 
   /// Makes the jump table of `mode` hold only that mode's blocks. Before guest code of the mode runs.
@@ -294,6 +310,7 @@ class Cache {
   PageSlot* page_slots_ = nullptr;
   std::uint64_t* filled_slots_ = nullptr;  // a bit for each of them
   std::uint32_t* slot_patience_ = nullptr;
+  std::uint32_t slot_thunks_[kAllPageSlots] = {};
   std::uint32_t most_fills_ = kSlotPatience;
 
   CacheStatistics statistics_;

@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "cpu/translator/jit/cache.h"
+#include "cpu/translator/jit/page_slots.h"
 
 namespace bygone::cpu::translator::jit {
 namespace {
@@ -109,6 +110,8 @@ Result<std::unique_ptr<Cache>> Cache::create(const Tlb& tlb, std::size_t code_by
   cache->filled_slots_ = reinterpret_cast<std::uint64_t*>(cache->page_slots_ + kAllPageSlots);
   cache->slot_patience_ = reinterpret_cast<std::uint32_t*>(cache->filled_slots_ + kAllPageSlots / 64);
   cache->renew_slot_patience();
+  BYGONE_ASSIGN(const std::uint32_t thunks_end, emit_slot_thunks(*cache, cache->thunks_.end, cache->slot_thunks_));
+  cache->areas_[0].code_start = cache->areas_[0].code_end = (thunks_end + 15) & ~15U;
   cache->slots_ = reinterpret_cast<std::uint64_t*>(cache->low_->data() + kJumpTables * kJumpBytes + kPageSlotBytes);
   return cache;
 }

@@ -1,7 +1,6 @@
 // Instructions with operands in registers and memory.
-#include <xbyak/xbyak_util.h>
-
 #include "cpu/translator/jit/emitter.h"
+#include "cpu/translator/jit/page_slots.h"
 
 namespace bygone::cpu::translator::jit {
 
@@ -10,11 +9,6 @@ using namespace Xbyak::util;
 namespace {
 
 std::uint32_t gpr_offset(int number) { return static_cast<std::uint32_t>(offset::kGpr) + 8U * static_cast<std::uint32_t>(number); }
-
-bool host_has_bmi2() {
-  static const bool has = Xbyak::util::Cpu().has(Xbyak::util::Cpu::tBMI2);
-  return has;
-}
 
 }  // namespace
 
@@ -79,33 +73,18 @@ void Emitter::emit_address(const ZydisDecodedOperand& operand, bool with_segment
   else code_.add(r10d, ptr[at(offset::segment_base(segment))]);
 }
 
-std::uint32_t Emitter::emit_tlb_probe(std::uint32_t tag, unsigned size) {
-  if (host_has_bmi2()) {
-    code_.rorx(r11, r10, kTlbIndexShift);
-  } else {
-    code_.mov(r11, r10);
-    code_.shr(r11, kTlbIndexShift);
-  }
-  code_.and_(r11d, static_cast<std::uint32_t>(kTlbIndexMask));
-  code_.sub(r10, ptr[r11 + std::size_t{tag}]);
-  code_.cmp(r10, 4096 - size);
-  return code_.jump_later_if(7);
-}
-
 void Emitter::emit_look_up(unsigned size, bool write, bool masked, std::uint32_t slot) {
   const std::uint32_t context = trace_.mode.context();
-  const auto table = cache_.tlb_address() + context * static_cast<std::uint32_t>(kTlbTableBytes);
-  const auto tag = table + static_cast<std::uint32_t>(write ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag));
+  const std::uint32_t tag = tag_of(cache_.tlb_address(), context, write);
   Cold cold{.kind = Cold::Kind::kMiss};
-  std::uint32_t slot_test = 0;
   if (slot == kNoSlot) {
-    cold.from = emit_tlb_probe(tag, size);
-    code_.mov(r11, ptr[r11 + (std::size_t{table} + offsetof(TlbEntry, host))]);
+    cold.from = emit_tlb_probe(code_, tag, size);
+    code_.mov(r11, ptr[r11 + host_of(tag)]);
   } else {
     cold.kind = Cold::Kind::kSlotMiss;
     cold.slot = Cache::page_slot_number(context, write, slot);
     const std::uint32_t place = cache_.page_slot_address(cold.slot);
-    slot_test = code_.here();
+    cold.slot_site.test = code_.here();
     code_.sub(r10, ptr[at(place + offsetof(PageSlot, page))]);
     code_.mov(r11, ptr[at(place + offsetof(PageSlot, host))]);
     code_.cmp(r10, 4096 - size);
@@ -114,39 +93,38 @@ void Emitter::emit_look_up(unsigned size, bool write, bool masked, std::uint32_t
   cold.site = cache_.add_site({.tag = tag,
                                .access = code_.here(),
                                .rip = in_->rip,
-                               .slot_test = slot_test,
                                .size = static_cast<std::uint8_t>(size),
                                .write = write,
-                               .masked = masked});
+                               .masked = masked,
+                               .slot = slot == kNoSlot ? kNoPageSlot : static_cast<std::uint16_t>(cold.slot)});
   cold_.push_back(cold);
   flags_native_ = false;
   mark(*in_);
 }
 
-/// The page is another one than last time: asks the TLB, and fills the slot from there. A loop's that was filled too often is given up.
+/// The page is another one than last time: asks the TLB, and fills the slot from there.
 void Emitter::emit_slot_miss(const Cold& cold) {
-  Site& site = cache_.site(cold.site);
-  const std::size_t host = (site.tag & ~31U) + offsetof(TlbEntry, host);
+  if (cold.slot % kPageSlots >= kFirstLoopSlot) return emit_loop_slot_miss(cold);
+  code_.store_constant32(Word::kSite, cold.site);
+  emit_address_of(cache_.site(cold.site).access);
+  code_.jump_to(cache_.slot_thunk(cold.slot));
+}
+
+/// A loop's slot that was filled too often is given up.
+void Emitter::emit_loop_slot_miss(const Cold& cold) {
+  const Site site = cache_.site(cold.site);
+  SlotSite slot_site = cold.slot_site;
   const std::uint32_t place = cache_.page_slot_address(cold.slot);
   code_.add(r10, ptr[at(place + offsetof(PageSlot, page))]);
-  site.no_slot = code_.here();
-  cold_.push_back({.kind = Cold::Kind::kMiss, .from = emit_tlb_probe(site.tag, site.size), .site = cold.site});
-  if (cold.slot % kPageSlots >= kFirstLoopSlot) {
-    site.fill_jump = code_.jump_later();
-    code_.mov(r11, ptr[r11 + host]);
-    code_.jump_to(site.access);
-    code_.patch_here(site.fill_jump);
-    code_.sub(dword[at(cache_.slot_patience_address(cold.slot))], 1);
-    cold_.push_back({.kind = Cold::Kind::kGiveUpSlot, .from = code_.jump_later_if(2), .site = cold.site});
-  }
-  code_.or_(byte[at(cache_.filled_slots_address(cold.slot))], 1U << cold.slot % 8);
-  code_.store(Word::kTemporary, rax);
-  code_.mov(rax, ptr[r11 + std::size_t{site.tag}]);
-  code_.mov(ptr[at(place + offsetof(PageSlot, page))], rax);
-  code_.mov(rax, ptr[r11 + host]);
-  code_.mov(ptr[at(place + offsetof(PageSlot, host))], rax);
-  code_.mov(r11, rax);
-  code_.load(rax, Word::kTemporary);
+  slot_site.no_slot = code_.here();
+  cold_.push_back({.kind = Cold::Kind::kMiss, .from = emit_tlb_probe(code_, site.tag, site.size), .site = cold.site});
+  slot_site.fill_jump = code_.jump_later();
+  code_.mov(r11, ptr[r11 + host_of(site.tag)]);
+  code_.jump_to(site.access);
+  code_.patch_here(slot_site.fill_jump);
+  code_.sub(dword[at(cache_.slot_patience_address(cold.slot))], 1);
+  cold_.push_back({.kind = Cold::Kind::kGiveUpSlot, .from = code_.jump_later_if(2), .site = cold.site, .slot_site = slot_site});
+  emit_slot_fill(code_, cache_, cold.slot, site.tag);
   code_.jump_to(site.access);
 }
 

@@ -101,9 +101,7 @@ void Emitter::emit_string() {
   }
   const std::uint32_t site = cache_.add_site({.access = operation.pack(), .rip = in_->rip});
   code_.store_constant32(Word::kSite, site);
-  code_.bytes(std::array<std::uint8_t, 3>{0x4C, 0x8D, 0x1D});  // lea r11, [rip + behind]
-  code_.dd(0);
-  const std::uint32_t behind = code_.here() - 4;
+  const std::uint32_t behind = emit_address_of(0);
   code_.jump_to(cache_.thunks().string);
   code_.patch_here(behind);
 }

@@ -128,6 +128,14 @@ void Emitter::note_flags_written() {
   flags_saved_ = false;
 }
 
+std::uint32_t Emitter::emit_address_of(std::uint32_t offset) {
+  code_.bytes(std::array<std::uint8_t, 3>{0x4C, 0x8D, 0x1D});  // lea r11, [rip + displacement]
+  code_.dd(0);
+  const std::uint32_t displacement = code_.here() - 4;
+  Assembler::patch(code_.memory(), displacement, offset);
+  return displacement;
+}
+
 void Emitter::emit_leave_to(std::uint32_t thunk, std::uint64_t rip) {
   code_.constant(r10, rip);
   code_.store(static_cast<std::uint32_t>(offset::kRip), r10);
@@ -149,15 +157,18 @@ void Emitter::emit_cold() {
         // The subtraction is undone: r11 still is the entry.
         code_.add(r10, ptr[r11 + std::size_t{site.tag}]);
         code_.store_constant32(Word::kSite, cold.site);
+        if (cold.kind == Cold::Kind::kGiveUpSlot) {
+          code_.store_constant32(Word::kSlotTest, cold.slot_site.test);
+          code_.store_constant32(Word::kNoSlot, cold.slot_site.no_slot);
+          code_.store_constant32(Word::kFillJump, cold.slot_site.fill_jump);
+        }
         code_.jump_to(cold.kind == Cold::Kind::kMiss ? cache_.thunks().fill : cache_.thunks().give_up_slot);
         break;
       }
       case Cold::Kind::kSlotMiss: emit_slot_miss(cold); break;
       case Cold::Kind::kPoll: emit_leave_to(cache_.thunks().leave_attention, trace_.address); break;
       case Cold::Kind::kVectors:
-        code_.bytes(std::array<std::uint8_t, 3>{0x4C, 0x8D, 0x1D});  // lea r11, [rip + back]
-        code_.dd(0);
-        Assembler::patch(code_.memory(), code_.here() - 4, cold.back);
+        emit_address_of(cold.back);
         code_.jump_to(cache_.thunks().load_vectors);
         break;
       case Cold::Kind::kSaveAndExit:

@@ -30,6 +30,7 @@ class Emitter {
     std::uint32_t site = 0;    // kMiss, kSlotMiss, kGiveUpSlot
     std::uint32_t back = 0;    // kVectors
     std::uint64_t target = 0;  // exits
+    SlotSite slot_site = {};   // kSlotMiss, kGiveUpSlot
     std::uint32_t slot = 0;    // kSlotMiss: number of the page slot
   };
 
@@ -59,11 +60,12 @@ class Emitter {
   /// r11 + r10 = its host address, or out. Destroys native flags.
   /// With a page slot, tries that one first.
   void emit_look_up(unsigned size, bool write, bool masked = false, std::uint32_t slot = kNoSlot);
-  /// From the address in r10 to its TLB entry; jumps where the result says when it is a miss.
-  [[nodiscard]] std::uint32_t emit_tlb_probe(std::uint32_t tag, unsigned size);
   [[nodiscard]] std::uint32_t page_slot_of(const ZydisDecodedOperand& operand) const;
   [[nodiscard]] std::uint32_t loop_slot_of(int base) const;
   void emit_slot_miss(const Cold& cold);
+  void emit_loop_slot_miss(const Cold& cold);
+  /// r11 = where the code at `offset` runs; returns the displacement that says so.
+  std::uint32_t emit_address_of(std::uint32_t offset);
   static constexpr std::uint32_t kNoSlot = ~std::uint32_t{0};
   /// r11 = host address, r10 free.
   void fold_address();

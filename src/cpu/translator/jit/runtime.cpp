@@ -26,6 +26,14 @@ const void* resume_access(VcpuBlock& block, const Site& site, std::uint8_t* host
   return cache.pc(cache.thunks().resume);
 }
 
+/// What the TLB knows now, the access's page slot may know as well.
+void fill_page_slot(VcpuBlock& block, const Site& site, std::uint64_t address, std::uint8_t* host) {
+  if (site.slot == kNoPageSlot) return;
+  const TlbEntry& entry = block.tlb.contexts[block.tlb_context].entries[tlb_index(address)];
+  const std::uint64_t page = address & ~std::uint64_t{0xFFF};
+  if ((site.write ? entry.write_tag : entry.read_tag) == page) cache_of(block).fill_page_slot(site.slot, page, host - (address & 0xFFF));
+}
+
 /// A load that crosses a page: both pieces are put side by side. Stores and locked operations are the interpreter's.
 const void* fill_across_pages(VcpuBlock& block, const Site& site, std::uint64_t address) {
   const Thunks& thunks = cache_of(block).thunks();
@@ -52,7 +60,9 @@ const void* runtime_fill(VcpuBlock* vcpu, std::uint64_t address) {
   if ((address & 0xFFF) + site.size > 4096) return fill_across_pages(block, site, address);
   const MmuResult place = mmu::lookup(block, address, site.write ? Access::kWrite : Access::kRead, block.tlb_context);
   switch (place.status) {
-    case MmuStatus::kRam: return resume_access(block, site, place.host);
+    case MmuStatus::kRam:
+      fill_page_slot(block, site, address, place.host);
+      return resume_access(block, site, place.host);
     case MmuStatus::kFault:
       return leave(block, site.rip, site.masked ? cache.thunks().leave_interpret : cache.thunks().leave_fault);
     case MmuStatus::kMmio:
@@ -62,8 +72,8 @@ const void* runtime_fill(VcpuBlock* vcpu, std::uint64_t address) {
 }
 
 const void* runtime_give_up_slot(VcpuBlock* vcpu, std::uint64_t address) {
-  Cache& cache = cache_of(*vcpu);
-  cache.give_up_slot(cache.site(low_word(*vcpu, Word::kSite)));
+  VcpuBlock& block = *vcpu;
+  cache_of(block).give_up_slot({low_word(block, Word::kSlotTest), low_word(block, Word::kNoSlot), low_word(block, Word::kFillJump)});
   return runtime_fill(vcpu, address);
 }
 
