@@ -129,6 +129,48 @@ const Document& member(const Document& object, std::string_view key) {
   return found == object.end() ? kNothing : *found;
 }
 
+/// Where a text nests deeper than any definition does, or npos. Whoever writes or walks a document goes down as deep as it is.
+std::size_t find_too_deep(std::string_view text) {
+  constexpr int kMaximumDepth = 100;
+  int depth = 0;
+  bool is_in_text = false;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (is_in_text && c == '\\') {
+      ++at;
+    } else if (c == '"') {
+      is_in_text = !is_in_text;
+    } else if (!is_in_text && (c == '[' || c == '{')) {
+      if (++depth > kMaximumDepth) return at;
+    } else if (!is_in_text && (c == ']' || c == '}')) {
+      --depth;
+    }
+  }
+  return std::string_view::npos;
+}
+
+/// The document of a text. Errors point at the line.
+Result<Document> parse_document(std::string_view text, std::string_view file) {
+  const auto refuse = [&](std::size_t offset, std::string_view what) { return fail(ErrorCode::kCorrupt, "{}, line {}: {}", file, line_at(text, offset), what); };
+  if (const std::size_t deep = find_too_deep(text); deep != std::string_view::npos) return refuse(deep, "nested too deep");
+  try {
+    return Document::parse(text);
+  } catch (const Document::parse_error& error) {
+    // "… parse error at line 2, column 3: syntax error while parsing object - unexpected …; expected …", or "… - invalid …; last read: …",
+    // whose end is the file's own bytes.
+    std::string_view what = error.what();
+    if (const std::size_t reason = what.find(" - "); reason != std::string_view::npos) what.remove_prefix(reason + 3);
+    what = what.substr(0, what.find("; last read: "));
+    return refuse(error.byte == 0 ? 0 : error.byte - 1, fmt::format("not JSON: {}", what));
+  } catch (const Document::exception& error) {
+    // A number that is too large is told without its place: "… number overflow parsing '1e999'"
+    const std::string_view what = error.what();
+    const std::size_t start = std::min(what.find('\''), what.size() - 1) + 1;
+    const std::string_view number = what.substr(start, what.find('\'', start) - start);
+    return refuse(std::min(text.find(number), text.size()), fmt::format("{} is a larger number than there is", number));
+  }
+}
+
 Definition extract(const Document& document) {
   Definition machine;
   machine.name = text_of(document, "name");
@@ -173,13 +215,7 @@ Result<ReadDefinition> read_definition(std::string_view text, std::string_view f
     return fail(ErrorCode::kCorrupt, "{}: longer than {}", file, size_text(kMaximumDefinitionBytes));
   }
   ReadDefinition result;
-  try {
-    result.document = Document::parse(text);
-  } catch (const Document::parse_error& error) {
-    std::string_view what = error.what();
-    what.remove_prefix(std::min(what.find("; "), what.size() - 2) + 2);
-    return fail(ErrorCode::kCorrupt, "{}, line {}: not JSON: {}", file, line_at(text, error.byte == 0 ? 0 : error.byte - 1), what);
-  }
+  BYGONE_ASSIGN(result.document, parse_document(text, file));
   Checker checker(text, file);
   if (!result.document.is_object()) return checker.wrong("an object, {{…}}, is wanted");
   BYGONE_CHECK(checker.check_members(result.document, definition_fields()));

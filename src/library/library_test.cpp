@@ -90,13 +90,23 @@ TEST(Definition, a_secret_is_refused) {
 TEST(Definition, errors_point_at_the_line) {
   EXPECT_THAT(error_of("{\n\"version\": 1,\n\"name\": \"XP\",\n\"processors\": 65\n}"), HasSubstr("XP.json, line 4: processors: a whole number from 1 to 64"));
   EXPECT_THAT(error_of("{\n\"version\": 1,\n\"name\": \"XP\",\n\"disks\": [\n{\"path\": \"a\"},\n{}]}"), HasSubstr("line 6: disks.1: \"path\" is missing"));
-  EXPECT_THAT(error_of("{\n\"version\": 1,\n\"name\" \"XP\"}"), HasSubstr("XP.json, line 3: not JSON"));
+  EXPECT_THAT(error_of("{\n\"version\": 1,\n\"name\" \"XP\"}"), HasSubstr("XP.json, line 3: not JSON: unexpected string literal; expected ':'"));
+  EXPECT_THAT(error_of("{\n\"version\": 1,\n\"name\": \"XP\",\n\"memory\": 1e999}"), HasSubstr("XP.json, line 4: 1e999 is a larger number than there is"));
   EXPECT_THAT(error_of("{\"version\": 1,\n\"name\": \"../XP\"}"), HasSubstr("line 2: name: a machine's name has"));
   EXPECT_THAT(error_of("{\"version\": 1, \"name\": \"XP\",\n\n\"memory\": \"31M\"}"), HasSubstr("line 3: memory: 31 MiB is not from 32 MiB to 1 TiB"));
   EXPECT_THAT(error_of("{\"version\": 1, \"name\": \"XP\",\n\"guest\": \"dos\"}"), HasSubstr("line 2: guest: \"dos\" is not one of linux, windows, legacy-windows"));
   EXPECT_THAT(error_of("{\"name\": \"XP\"}"), HasSubstr("\"version\" is missing"));
   EXPECT_THAT(error_of("[]"), HasSubstr("an object"));
   EXPECT_THAT(error_of(""), HasSubstr("not JSON"));
+}
+
+TEST(Definition, nesting_is_bounded_outside_of_texts) {
+  const auto nested = [](std::size_t depth) {
+    return R"({"version": 1, "name": "XP", "notes": "\"[[{{)" + std::string(200, '[') + "\",\n\"x\": " + std::string(depth, '[') + std::string(depth, ']') + "}";
+  };
+  EXPECT_TRUE(read_definition(nested(99), "XP.json").has_value());
+  EXPECT_THAT(error_of(nested(100)), HasSubstr("XP.json, line 2: nested too deep"));
+  EXPECT_THAT(error_of(nested(400000)), HasSubstr("nested too deep"));
 }
 
 TEST(DocumentLines, the_last_of_equal_keys_counts_and_nesting_is_walked) {
