@@ -10,6 +10,7 @@
 #include <ctime>
 #include <map>
 
+#include "library/document_lines.h"
 #include "support/file.h"
 #include "support/unique_fd.h"
 
@@ -142,6 +143,12 @@ Result<ReadDefinition> load(const MachineFolder& machine) {
                 read.definition.name, machine.name);
   }
   return read;
+}
+
+std::string place_in_definition(const MachineFolder& machine, const std::vector<std::string>& path) {
+  const auto bytes = read_file(machine.definition(), kMaximumDefinitionBytes);
+  const std::string line = bytes ? fmt::format(", line {}", line_of(text_of_bytes(*bytes), path)) : "";
+  return fmt::format("{}{}: {}", machine.definition().filename().string(), line, fmt::join(path, "."));
 }
 
 Result<void> store(const MachineFolder& machine, const Document& document) {

@@ -58,6 +58,8 @@ class Library {
 };
 
 [[nodiscard]] Result<ReadDefinition> load(const MachineFolder& machine);
+/// "XP.json, line 7: network.0.connection", for an error about a value that only its user understands. Without the line when the file is gone.
+[[nodiscard]] std::string place_in_definition(const MachineFolder& machine, const std::vector<std::string>& path);
 /// Checks the document, then replaces the definition atomically.
 [[nodiscard]] Result<void> store(const MachineFolder& machine, const Document& document);
 /// Makes a machine's folder with its definition, all or nothing: `prepare` fills the new folder (disks) before it gets its name.

@@ -145,6 +145,19 @@ class FilesTest(unittest.TestCase):
         self.assertIn("colour: unknown key", self.person.try_run("show", "U").stderr)
         self.person.run("set", "U", "memory=2G")
         self.assertEqual(self.show("U")["colour"], "green")
+        self.person.run("set", "U", "boot.kernel=/nowhere/vmlinuz")
+        self.assertIn("colour: unknown key", self.person.fails("start", "U"))
+
+    def test_one_broken_definition_does_not_hide_the_others(self):
+        person = self.person
+        person.run("create", "Good")
+        person.run("create", "Broken")
+        for text in ("", "{", "[]", '{"version": 1, "name": "Broken", "memory": 1e999}', '{"version": 1, "name": "Broken", "x": ' + "[" * 300000, "\0", "\xff"):
+            person.definition("Broken").write_bytes(text.encode("latin-1"))
+            broken, good = person.json("list")
+            self.assertEqual((good["name"], good["note"]), ("Good", ""))
+            self.assertIn("Broken.json, line 1", broken["note"])
+            self.assertIn("Broken.json, line 1", person.fails("start", "Broken"))
 
     def test_rename_clone_delete(self):
         person = self.person
@@ -203,6 +216,10 @@ class FilesTest(unittest.TestCase):
         person.run("set", "N", "--remove", "boot.kernel")
         person.run("set", "N", "boot.firmware=/nowhere/firmware.fd")
         self.assertIn("/nowhere/firmware.fd", person.fails("start", "N"))
+        for key, value in (("com2", "carrier"), ("network", '[{"connection": "nat"}, {"connection": "pigeon"}]'), ("network", '[{"connection": "nat", "mac": "soft"}]')):
+            person.run("set", "N", f"{key}={value}")
+            self.assertRegex(person.fails("start", "N"), rf"N.json, line \d+: {key}.*(carrier|pigeon|soft)")
+            person.run("set", "N", "--remove", key)
         parent = person.root / "parent.vhdx"
         person.run("disk", "create", parent, "64M")
         person.run("create", "Child", "--engine", "software", "--parent", parent, "--kernel", "/nowhere/vmlinuz")

@@ -1,5 +1,7 @@
 #include "programs/bygone/machine_argument.h"
 
+#include <ostream>
+
 namespace bygone::programs {
 
 namespace control = service::control;
@@ -27,6 +29,10 @@ CLI::Option* add_machine_argument(CLI::App& command, std::string& name) {
 Result<library::MachineFolder> find_machine(const std::string& name) {
   BYGONE_ASSIGN(const auto library, library::Library::of_user());
   return library.find(name);
+}
+
+void tell_warnings(const library::ReadDefinition& read, CommandContext& context) {
+  for (const std::string& warning : read.warnings) context.err() << "bygone: " << warning << '\n';
 }
 
 Result<std::unique_ptr<control::Client>> connect_to(const std::string& name) {

@@ -15,6 +15,8 @@ CLI::Option* add_machine_argument(CLI::App& command, std::string& name);
 
 /// By name or path, in the person's library.
 [[nodiscard]] Result<library::MachineFolder> find_machine(const std::string& name);
+/// What a definition has that means nothing to this version, on standard error.
+void tell_warnings(const library::ReadDefinition& read, CommandContext& context);
 /// To a machine that is there and runs. Errors: kNotFound for either.
 [[nodiscard]] Result<std::unique_ptr<service::control::Client>> connect_to(const std::string& name);
 /// Whether a machine's process answers, and what it says; null: it does not run.

@@ -1,4 +1,6 @@
 // `bygone rename`, `bygone clone`, `bygone delete`.
+#include <ostream>
+
 #include "library/changes.h"
 #include "programs/bygone/commands.h"
 #include "programs/bygone/machine_argument.h"
@@ -28,10 +30,13 @@ Result<void> rename(const NewNameArguments& arguments) {
   return {};
 }
 
-Result<void> clone(const NewNameArguments& arguments) {
+Result<void> clone(const NewNameArguments& arguments, CommandContext& context) {
   BYGONE_ASSIGN(const auto machine, find_machine(arguments.name));
   BYGONE_CHECK(check_free(arguments.new_name));
   BYGONE_CHECK(library::clone(machine, arguments.new_name));
+  if (std::error_code ignored; std::filesystem::exists(machine.saved_state(), ignored)) {
+    context.err() << "bygone: \"" << machine.name << "\" is saved; the copy has its disks, not that state, and starts as if the plug had been pulled then\n";
+  }
   return {};
 }
 
@@ -60,7 +65,7 @@ void add_clone_command(CLI::App& root, CommandContext& context) {
   add_machine_argument(*command, arguments->name);
   command->add_option("new-name", arguments->new_name, "The copy's name")->required()->type_name("NEWNAME");
   add_examples(*command, {{"A second Demo", "bygone clone Demo \"Demo 2\""}});
-  command->callback([arguments, &context] { context.finish(clone(*arguments)); });
+  command->callback([arguments, &context] { context.finish(clone(*arguments, context)); });
 }
 
 void add_delete_command(CLI::App& root, CommandContext& context) {

@@ -118,7 +118,7 @@ Result<void> edit(const std::string& name, CommandContext& context) {
   if (read->definition.name != machine.name) return fail(ErrorCode::kInvalidArgument, "the name must stay \"{}\"; bygone rename changes it", machine.name);
   BYGONE_CHECK(replace_file(machine.definition(), after));
   std::filesystem::remove(draft, ignored);
-  for (const std::string& warning : read->warnings) context.err() << "bygone: " << warning << '\n';
+  tell_warnings(*read, context);
   return warn_of_running(machine, context);
 }
 

@@ -20,7 +20,7 @@ Result<void> show(const ShowArguments& arguments, CommandContext& context) {
   if (arguments.name.empty()) return fail(ErrorCode::kInvalidArgument, "which machine? give its name");
   BYGONE_ASSIGN(const auto machine, find_machine(arguments.name));
   BYGONE_ASSIGN(const auto read, library::load(machine));
-  for (const std::string& warning : read.warnings) context.err() << "bygone: " << warning << '\n';
+  tell_warnings(read, context);
   context.out() << library::write_document(read.document);
   return {};
 }

@@ -20,8 +20,10 @@ struct StartArguments {
   bool is_fresh = false;
 };
 
-Result<void> start(const StartArguments& arguments) {
+Result<void> start(const StartArguments& arguments, CommandContext& context) {
   BYGONE_ASSIGN(const auto machine, find_machine(arguments.name));
+  BYGONE_ASSIGN(const auto read, library::load(machine));
+  tell_warnings(read, context);
   if (arguments.is_fresh) {
     BYGONE_ASSIGN(const UniqueFd held, library::lock(machine));
     std::error_code error;
@@ -66,7 +68,7 @@ void add_start_command(CLI::App& root, CommandContext& context) {
   add_machine_argument(*command, arguments->name);
   command->add_flag("--fresh", arguments->is_fresh, "Give a saved state up, as if the plug had been pulled then");
   add_examples(*command, {{"Start it; it goes on when this terminal closes", "bygone start Demo"}});
-  command->callback([arguments, &context] { context.finish(start(*arguments)); });
+  command->callback([arguments, &context] { context.finish(start(*arguments, context)); });
 }
 
 void add_stop_command(CLI::App& root, CommandContext& context) {

@@ -53,11 +53,30 @@ devices::integration::KeyValues host_facts(const library::Definition& definition
   return facts;
 }
 
-Result<gen2::SerialOptions> serial_of(const std::string& text, const library::MachineFolder& folder, const gen2::SerialOptions& console) {
+/// Of a value that this version does not understand, where it stands.
+Error misunderstood(Error error, const library::MachineFolder& folder, const std::vector<std::string>& path) {
+  return std::move(error).within(library::place_in_definition(folder, path));
+}
+
+Result<gen2::SerialOptions> serial_of(const std::string& key, const std::string& text, const library::MachineFolder& folder, const gen2::SerialOptions& console) {
   if (text == "console") return console;
-  BYGONE_ASSIGN(auto serial, gen2::parse_serial(text));
-  if (!serial.path.empty()) serial.path = folder.resolve(serial.path).string();
+  auto serial = gen2::parse_serial(text);
+  if (!serial) return std::unexpected(misunderstood(std::move(serial).error(), folder, {key}));
+  if (!serial->path.empty()) serial->path = folder.resolve(serial->path).string();
   return serial;
+}
+
+Result<std::vector<gen2::NetworkOptions>> networks_of(const library::Definition& definition, const library::MachineFolder& folder) {
+  std::vector<std::string> networks;
+  for (const auto& adapter : definition.network) {
+    const std::size_t index = networks.size();
+    const std::string address = adapter.mac.empty() ? address_of(definition.id, index) : adapter.mac;
+    networks.push_back(adapter.connection + (address.empty() || adapter.connection.find("mac=") != std::string::npos ? "" : ",mac=" + address));
+    if (auto parsed = gen2::parse_networks({networks.back()}); !parsed) {
+      return std::unexpected(misunderstood(std::move(parsed).error(), folder, {"network", std::to_string(index)}));
+    }
+  }
+  return gen2::parse_networks(networks);
 }
 
 }  // namespace
@@ -93,19 +112,14 @@ Result<gen2::MachineOptions> machine_options(const library::Definition& definiti
     }
   }
   if (!definition.network.empty()) {
-    std::vector<std::string> networks;
-    for (const auto& adapter : definition.network) {
-      const std::string address = adapter.mac.empty() ? address_of(definition.id, networks.size()) : adapter.mac;
-      networks.push_back(adapter.connection + (address.empty() || adapter.connection.find("mac=") != std::string::npos ? "" : ",mac=" + address));
-    }
-    BYGONE_ASSIGN(options.networks, gen2::parse_networks(networks));
+    BYGONE_ASSIGN(options.networks, networks_of(definition, folder));
   }
   if (definition.has_sockets) options.sockets = {service::control::guest_sockets(definition.name), {spec::agent::kVsockPort}};
   options.host_facts = host_facts(definition);
   options.integration = {definition.integration.has_shutdown, definition.integration.has_heartbeat, definition.integration.has_time,
                          definition.integration.has_key_values};
-  BYGONE_ASSIGN(options.com1, serial_of(definition.com1, folder, console));
-  BYGONE_ASSIGN(options.com2, serial_of(definition.com2, folder, {}));
+  BYGONE_ASSIGN(options.com1, serial_of("com1", definition.com1, folder, console));
+  BYGONE_ASSIGN(options.com2, serial_of("com2", definition.com2, folder, {}));
   return options;
 }
 
