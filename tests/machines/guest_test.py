@@ -259,6 +259,38 @@ class GuestTest(MachineTest):
         self.assertTrue((trash / "files" / name / f"{name}.json").exists())
         self.assertIn("Path=", (trash / "info" / f"{name}.trashinfo").read_text())
 
+    def test_a_definition_and_its_copies_are_what_the_guest_finds(self):
+        """edit, show, list, rename and clone, by what a guest makes of them: one that is saved, and one that starts."""
+        person, name = self.person, "First"
+        self.create(name, "--disk-size", "64M", append="disk")
+        person.environment["EDITOR"] = "sed -i 's/\"memory\": \"256M\"/\"memory\": \"320M\"/'"
+        person.run("edit", name)
+        self.assertEqual(json.loads(person.run("show", name))["memory"], "320M")
+        person.edit(name, colour="green")
+        self.assertIn("colour: unknown key", person.try_run("start", name).stderr)
+        self.assertEqual(person.json("status", name)["memory_bytes"], 320 << 20)
+        console = self.console(name)
+        console.expect("guest is up")
+        person.run("type", name, "kept=Kept; echo first > /dev/sda; sync; echo wrote-$((40+2)) $(grep MemTotal /proc/meminfo) > /dev/ttyS0\n")
+        console.expect(r"wrote-42 MemTotal: +2\d{5} kB")
+        self.assertIn("is running", person.fails("clone", name, "Copy"))
+        person.run("save", name)
+        person.run("rename", name, "Second")
+        self.assertEqual([(machine["name"], machine["state"]) for machine in person.json("list")], [("Second", "saved")])
+        self.assertIn("is saved; the copy has its disks", person.try_run("clone", "Second", "Copy").stderr)
+        person.run("start", "Second")
+        console = self.console("Second")
+        person.run("type", "Second", "echo $kept-$((40+2)) > /dev/ttyS0; echo other > /dev/sda; sync\n")
+        console.expect("Kept-42")
+        person.run("start", "Copy")  # beside it: nothing is shared
+        copy = self.console("Copy")
+        copy.expect("guest is up")
+        person.run("type", "Copy", "echo has-$(head -c 5 /dev/sda) > /dev/ttyS0\n")
+        copy.expect("has-first")
+        self.assertEqual([(machine["name"], machine["state"]) for machine in person.json("list")], [("Copy", "running"), ("Second", "running")])
+        for each in ("Second", "Copy"):
+            person.run("stop", each)
+
     def test_a_guest_that_crashes(self):
         person, name = self.person, "Crash"
         self.create(name)
