@@ -6,6 +6,7 @@ Usage: window_test.py BYGONE BYGONE_WINDOW --cache DIR [unittest options]
 Nothing here measures time: the limits only end what hangs.
 """
 import argparse
+import ctypes
 import json
 import os
 import pathlib
@@ -22,6 +23,29 @@ from display import Compositor, Display
 LIMIT_SECONDS = 240
 MAGENTA = b"\xaa\x00\xaa"  # as the guest's console mixes it; nothing else on these displays has it
 WINDOW = None
+
+
+class KeyboardOfAnother:
+    """Another client of the display, that takes all keys if nobody else has."""
+
+    def __init__(self, display):
+        self.x11 = ctypes.CDLL("libX11.so.6")
+        self.x11.XOpenDisplay.restype = ctypes.c_void_p
+        self.x11.XDefaultRootWindow.restype = ctypes.c_ulong
+        self.connection = ctypes.c_void_p(self.x11.XOpenDisplay(display.name.encode()))
+        self.root = ctypes.c_ulong(self.x11.XDefaultRootWindow(self.connection))
+
+    def grab(self):
+        """Whether it had them; gives them back at once."""
+        asynchronous, now, success = 1, ctypes.c_ulong(0), 0
+        was_given = self.x11.XGrabKeyboard(self.connection, self.root, 1, asynchronous, asynchronous, now) == success
+        if was_given:
+            self.x11.XUngrabKeyboard(self.connection, now)
+            self.x11.XSync(self.connection, 0)
+        return was_given
+
+    def close(self):
+        self.x11.XCloseDisplay(self.connection)
 
 
 class WindowTest(guest_test.MachineTest):
@@ -137,6 +161,20 @@ class WindowTest(guest_test.MachineTest):
             self.do("key", "Control_R+f")
             self.until("the menu did not come back", menu_is_there)
 
+        with self.subTest("all keys of the desktop by the host key"):
+            another = KeyboardOfAnother(self.display)
+            self.assertTrue(another.grab())
+            self.do("key", "Control_R")
+            self.until("the host key does not take the keyboard", lambda: not another.grab())
+            self.do("key", "Control_R")
+            self.until("the host key does not give the keyboard back", another.grab)
+            another.close()
+
+        with self.subTest("Ctrl-Alt-Del by the host key"):
+            self.do("windowfocus", "--sync", number)
+            self.do("key", "Control_R+Delete")
+            console.expect("guest is up", 2)
+
         with self.subTest("the window goes, the machine stays"):
             window.kill()
             window.wait()
@@ -150,6 +188,14 @@ class WindowTest(guest_test.MachineTest):
             person.run("start", name)
             self.find("^Old Office – Bygone$")
             self.assertIsNone(window.poll())
+
+    def test_without_a_desktop(self):
+        for display in ("", ":4711"):
+            environment = {**self.environment, "DISPLAY": display}
+            shown = subprocess.run([WINDOW, "--help"], env=environment, capture_output=True, text=True, timeout=60)
+            self.assertEqual((shown.returncode, "Example: bygone-window" in shown.stdout), (0, True), shown.stderr)
+            refused = subprocess.run([WINDOW, "Any"], env=environment, capture_output=True, text=True, timeout=60)
+            self.assertEqual((refused.returncode, "there is no desktop" in refused.stderr), (1, True), refused.stderr)
 
     def test_the_windows_menus(self):
         person, name = self.person, "Menus"
@@ -208,7 +254,7 @@ class WindowTest(guest_test.MachineTest):
         width, height = map(int, re.search(r"screen (\d+),(\d+)", console.text).groups())
         self.person.run("type", "Sharp", "printf '\\033[?25l\\033[45m\\033[2J'; while :; do sleep 9; done\n")
         self.do("mousemove", 1279, 1023)  # the display's own pointer is in its picture
-        for factor in ("1", "2"):
+        for factor in ("1", "1.25", "1.5", "2"):
             with self.subTest(scale=factor):
                 self.environment["QT_SCALE_FACTOR"] = factor
                 window = self.window("Sharp")

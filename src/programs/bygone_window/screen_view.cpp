@@ -105,9 +105,14 @@ void ScreenView::set_grab(bool grab) {
 
 QRectF ScreenView::picture_area() const {
   if (!screen_) return {};
-  QSizeF size = QSizeF(screen_->size()) / devicePixelRatioF();
-  if (fit_) size.scale(QSizeF(this->size()), Qt::KeepAspectRatio);
-  return {QPointF((width() - size.width()) / 2, (height() - size.height()) / 2), size};
+  const double ratio = devicePixelRatioF();
+  QSizeF size = QSizeF(screen_->size()) / ratio;
+  const QSizeF fitting = size.scaled(QSizeF(this->size()), Qt::KeepAspectRatio);
+  // With a ratio such as 1.25 the window that has room for a screen may lack a fraction of a unit: no reason to blur it.
+  const bool has_room = std::abs(fitting.width() - size.width()) < 1 && std::abs(fitting.height() - size.height()) < 1;
+  if (fit_ && !has_room) size = fitting;
+  const auto centred = [ratio](double room, double side) { return std::floor((room - side) / 2 * ratio) / ratio; };  // on a whole pixel
+  return {QPointF(centred(width(), size.width()), centred(height(), size.height())), size};
 }
 
 QPoint ScreenView::to_guest(QPointF place) const {
@@ -117,11 +122,16 @@ QPoint ScreenView::to_guest(QPointF place) const {
   return {scaled((place.x() - shown.x()) / shown.width()), scaled((place.y() - shown.y()) / shown.height())};
 }
 
-QSize ScreenView::room() const { return (QSizeF(size()) * devicePixelRatioF()).toSize(); }
+// Whole pixels only: a guest's screen of this size is seen whole.
+QSize ScreenView::room() const {
+  const QSizeF pixels = QSizeF(size()) * devicePixelRatioF();
+  return {static_cast<int>(std::floor(pixels.width())), static_cast<int>(std::floor(pixels.height()))};
+}
 
 QSize ScreenView::sizeHint() const {
   if (!screen_) return {1024, 768};
-  return (QSizeF(screen_->size()) / devicePixelRatioF()).toSize();
+  const QSizeF needed = QSizeF(screen_->size()) / devicePixelRatioF();
+  return {static_cast<int>(std::ceil(needed.width())), static_cast<int>(std::ceil(needed.height()))};
 }
 
 void ScreenView::paintEvent(QPaintEvent* event) {

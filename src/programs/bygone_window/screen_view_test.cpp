@@ -63,6 +63,18 @@ TEST(ScreenView, fit_keeps_the_shape_and_centres) {
   EXPECT_EQ(view.picture_area(), QRectF(200, 200, 400, 200));
 }
 
+TEST(ScreenView, a_part_of_a_unit_that_lacks_does_not_scale) {
+  const SharedPixels pixels(801, 600);
+  ScreenView view;
+  view.resize(800, 600);
+  view.show_screen(pixels.screen);
+  EXPECT_EQ(view.picture_area().width(), 800) << "a whole unit does";
+  view.resize(801, 600);
+  EXPECT_EQ(view.picture_area(), QRectF(0, 0, 801, 600));
+  view.resize(802, 600);
+  EXPECT_EQ(view.picture_area(), QRectF(0, 0, 801, 600)) << "in the middle, but on a whole pixel";
+}
+
 TEST(ScreenView, places_become_the_guests_units) {
   const SharedPixels pixels(400, 200);
   ScreenView view;
