@@ -26,10 +26,10 @@ constexpr std::size_t kMaximumShapeBytes = 256UL * 256 * 4;
 MachineState shown(control::State state) {
   switch (state) {
     case control::State::kStarting: return MachineState::kConnecting;
+    case control::State::kRunning: return MachineState::kRunning;
     case control::State::kPaused: return MachineState::kPaused;
-    case control::State::kRunning:
-    case control::State::kSaving:
-    case control::State::kStopping: break;
+    case control::State::kSaving: return MachineState::kSaving;
+    case control::State::kStopping: return MachineState::kShuttingDown;
   }
   return MachineState::kRunning;
 }

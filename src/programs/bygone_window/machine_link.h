@@ -16,7 +16,7 @@
 
 namespace bygone::window {
 
-enum class MachineState { kConnecting, kRunning, kPaused, kOff };
+enum class MachineState { kConnecting, kRunning, kPaused, kSaving, kShuttingDown, kOff };
 
 enum class MachineCommand { kPause, kResume, kReset, kShutDown, kTurnOff, kSave };
 

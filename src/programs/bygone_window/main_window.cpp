@@ -12,6 +12,14 @@
 #include <QStatusBar>
 
 namespace bygone::window {
+namespace {
+
+/// Whether a machine in this state does what it is asked.
+bool is_listening(MachineState state) {
+  return state == MachineState::kRunning || state == MachineState::kPaused || state == MachineState::kShuttingDown;
+}
+
+}  // namespace
 
 MainWindow::MainWindow(const QString& machine_name, MachineLink& link) : name_(machine_name), link_(link), view_(new ScreenView(this)) {
   setCentralWidget(view_);
@@ -104,14 +112,25 @@ void MainWindow::connect_link() {
 
 void MainWindow::show_state(MachineState state) {
   state_ = state;
-  const QString texts[] = {tr("starting"), tr("running"), tr("paused"), tr("off")};
-  const QString& text = texts[static_cast<int>(state)];
+  const QString text = state_text();
   setWindowTitle(tr("%1 – Bygone").arg(state == MachineState::kRunning ? name_ : tr("%1 (%2)").arg(name_, text)));
   state_label_->setText(text);
   view_->show_text(state == MachineState::kOff ? tr("%1 is off").arg(name_) : tr("%1 shows no picture yet").arg(name_));
   pause_->setChecked(state == MachineState::kPaused);
-  for (QAction* action : needs_machine_) action->setEnabled(state == MachineState::kRunning || state == MachineState::kPaused);
+  for (QAction* action : needs_machine_) action->setEnabled(is_listening(state));
   if (state == MachineState::kOff && close_when_off_) close();
+}
+
+QString MainWindow::state_text() const {
+  switch (state_) {
+    case MachineState::kConnecting: return tr("starting");
+    case MachineState::kRunning: return tr("running");
+    case MachineState::kPaused: return tr("paused");
+    case MachineState::kSaving: return tr("being saved");
+    case MachineState::kShuttingDown: return tr("shutting down");
+    case MachineState::kOff: break;
+  }
+  return tr("off");
 }
 
 void MainWindow::show_screen(const std::shared_ptr<GuestScreen>& screen) {
@@ -163,7 +182,7 @@ void MainWindow::set_full_screen(bool full) {
 }
 
 MainWindow::OnClose MainWindow::ask_on_close() {
-  QMessageBox box(QMessageBox::Question, name_, tr("%1 is running. What shall become of it?").arg(name_), QMessageBox::Cancel, this);
+  QMessageBox box(QMessageBox::Question, name_, tr("%1 is %2. What shall become of it?").arg(name_, state_text()), QMessageBox::Cancel, this);
   const QPushButton* save = box.addButton(tr("&Save"), QMessageBox::AcceptRole);
   const QPushButton* shut_down = box.addButton(tr("Shut &down"), QMessageBox::DestructiveRole);
   const QPushButton* keep = box.addButton(tr("&Keep running"), QMessageBox::NoRole);
@@ -175,8 +194,7 @@ MainWindow::OnClose MainWindow::ask_on_close() {
 }
 
 void MainWindow::closeEvent(QCloseEvent* event) {
-  const bool is_alive = state_ == MachineState::kRunning || state_ == MachineState::kPaused;
-  OnClose choice = is_alive ? on_close_ : OnClose::kKeepRunning;
+  OnClose choice = is_listening(state_) ? on_close_ : OnClose::kKeepRunning;
   if (choice == OnClose::kAsk) choice = ask_on_close();
   on_close_ = OnClose::kAsk;  // a choice holds once
   if (choice == OnClose::kKeepRunning) return event->accept();

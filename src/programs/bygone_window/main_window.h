@@ -36,6 +36,7 @@ class MainWindow final : public QMainWindow {
   void make_status_bar();
   void connect_link();
   void show_state(MachineState state);
+  [[nodiscard]] QString state_text() const;
   void show_screen(const std::shared_ptr<GuestScreen>& screen);
   void run_host_command(int key);
   void send_ctrl_alt_delete();

@@ -69,6 +69,20 @@ TEST(MainWindow, closing_saves_and_stays_until_the_machine_is_off) {
   EXPECT_FALSE(window.isVisible());
 }
 
+TEST(MainWindow, says_that_a_machine_is_being_saved_or_shuts_down) {
+  FakeLink link;
+  MainWindow window("Old Office", link);
+  window.show();
+  Q_EMIT link.state_changed(MachineState::kShuttingDown);
+  EXPECT_TRUE(window.windowTitle().contains("shutting down"));
+  EXPECT_TRUE(action(window, "Turn off")->isEnabled()) << "a guest may ignore it";
+  Q_EMIT link.state_changed(MachineState::kSaving);
+  EXPECT_TRUE(window.windowTitle().contains("being saved"));
+  EXPECT_FALSE(action(window, "Turn off")->isEnabled());
+  EXPECT_TRUE(window.close()) << "it needs no window for that, and can be asked nothing";
+  EXPECT_TRUE(link.commands.empty());
+}
+
 TEST(MainWindow, a_machine_may_go_on_without_its_window) {
   FakeLink link;
   MainWindow window("Old Office", link);
