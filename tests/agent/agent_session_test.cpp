@@ -221,6 +221,24 @@ TEST_F(AgentSession, unknown_programs_are_named) {
   EXPECT_EQ(program.error().code, ErrorCode::kNotFound);
 }
 
+TEST_F(AgentSession, the_screen_takes_any_size_that_there_is_room_for) {
+  const auto size = [this] {
+    auto* geometry = xcb_get_geometry_reply(connection_, xcb_get_geometry(connection_, root_), nullptr);
+    const std::pair<unsigned, unsigned> result(geometry->width, geometry->height);
+    std::free(geometry);
+    return result;
+  };
+  for (const auto& wanted : {std::pair(640U, 480U), std::pair(701U, 503U), std::pair(701U, 503U), std::pair(800U, 600U)}) {
+    const auto outcome = client_->set_screen(wanted.first, wanted.second);
+    ASSERT_TRUE(outcome) << outcome.error().text();
+    EXPECT_EQ(size(), wanted);
+  }
+  const auto refused = client_->set_screen(801, 600);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, testing::HasSubstr("800x600"));
+  EXPECT_EQ(size(), std::pair(800U, 600U));
+}
+
 TEST_F(AgentSession, log_off_and_shutdown_run_their_commands) {
   ASSERT_TRUE(client_->log_off());
   EXPECT_TRUE(eventually([&] { return fs::exists(folder_ / "logged-off"); }));
