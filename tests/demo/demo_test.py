@@ -105,6 +105,11 @@ class DemoTest(unittest.TestCase):
 
         with self.subTest("saved, and as it was"):
             before = sorted(self.windows())
+
+            def is_drawn():
+                person.run("screenshot", "Demo", picture)
+                return is_shown(picture).stderr == ""
+            self.until("what the closed window had covered is not drawn again", is_drawn)
             person.run("save", "Demo")
             self.assertEqual(self.state(), "saved")
             person.run("start", "Demo")
