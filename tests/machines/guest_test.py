@@ -536,5 +536,5 @@ if __name__ == "__main__":
     parser.add_argument("--cache", type=pathlib.Path, required=True)
     known, rest = parser.parse_known_args()
     PROGRAM = known.program
-    KERNEL = run_nested.kernel(known.cache)
+    KERNEL = run_nested.kernel(known.cache.resolve())
     unittest.main(argv=[sys.argv[0], *rest])
