@@ -163,8 +163,9 @@ Result<void> Video::on_situation(std::span<const std::byte> message) {
   ScreenMode mode{situation.width, situation.height, situation.pitch_bytes, situation.depth_bits,
                   {*vram_address_ + situation.vram_offset}};
   const std::uint64_t line_bytes = std::uint64_t{mode.width} * (mode.depth / 8U);
+  // A small mode may look at a part of a framebuffer as wide as the largest: so does an X server on its way from one size to another.
   const bool is_sound = mode.width != 0 && mode.height != 0 && mode.width <= kMaximumSide && mode.height <= kMaximumSide &&
-                        (mode.depth == 32 || mode.depth == 16) && mode.pitch >= line_bytes && mode.pitch <= line_bytes * 2 + 4096 &&
+                        (mode.depth == 32 || mode.depth == 16) && mode.pitch >= line_bytes && mode.pitch <= kMaximumSide * 4 &&
                         !memory_.host_span(mode.address, std::uint64_t{mode.height} * mode.pitch).empty();
   if (!is_sound) {
     return fail(ErrorCode::kCorrupt, "a video mode of {}x{} at {} bits, {} bytes a line, does not fit its memory", mode.width, mode.height,

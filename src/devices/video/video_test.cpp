@@ -149,6 +149,15 @@ TEST_F(VideoTest, odd_widths_are_modes_like_others) {
   EXPECT_EQ(video_.capture().value().pixels.back(), 0x00123456U);
 }
 
+TEST_F(VideoTest, a_small_mode_may_be_a_part_of_a_wide_framebuffer) {
+  ASSERT_NE(negotiate(protocol::kVersion3_5), 0);
+  constexpr std::uint32_t kPitch = 7680 * 4;
+  set_mode(64, 4, kPitch);
+  ASSERT_FALSE(channel_->failure());
+  ASSERT_TRUE(guest_.memory().write_object<std::uint32_t>({kVram + std::uint64_t{3} * kPitch + 63 * 4}, 0x00123456));
+  EXPECT_EQ(video_.capture().value().pixels.back(), 0x00123456U);
+}
+
 TEST_F(VideoTest, the_largest_resolution_is_what_the_video_memory_holds) {
   struct Response {
     protocol::ResolutionResponse head;
