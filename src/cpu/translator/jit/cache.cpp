@@ -144,9 +144,17 @@ std::uint64_t Cache::code_used() const {
   return used;
 }
 
-void Cache::link(const Link& link, const Block& target) {
+namespace {
+
+/// None for a block on two pages: whether the second one is the same is for a look-up to see.
+const std::uint8_t* page_behind(const Block& block) { return block.crosses ? nullptr : block.host_page; }
+
+}  // namespace
+
+void Cache::link(Link& link, const Block& target) {
   ++statistics_.links;
   if (link.slot != 0) {
+    link.host_page = page_behind(target);
     set_slot(link.slot - 1, reinterpret_cast<std::uint64_t>(pc(target.entry)));
     const std::size_t half = link.target >> 63;
     active_slots_[half][active_slot_count_[half]++] = static_cast<std::uint32_t>(&link - links_);
@@ -163,6 +171,7 @@ void Cache::set_jump(const Block& target) {
   JumpEntry& entry = jumps_[table][index];
   if (entry.host == 0) active_jumps_[table][active_jump_count_[table]++] = index;
   entry.address = target.address;
+  jump_pages_[table][index] = page_behind(target);
   if (target.address >> 63 == 0) has_low_jumps_[table] = true;
   entry.host = reinterpret_cast<std::uint64_t>(pc(target.entry));
   if (active_jump_count_[table] == kCrowdedTable) take_large_page(entry);
@@ -205,13 +214,15 @@ void Cache::filter_slots(Keep keep) {
 
 void Cache::forget_unmapped(VcpuBlock& vcpu, bool keeps_high) {
   ++statistics_.table_flushes;
-  const auto is_mapped = [&](std::uint64_t address, ModeKey mode) {
-    return vcpu.tlb.contexts[mode.exec_context()].entries[tlb_index(address)].exec_tag == page_of(address);
+  // To the same page as before: another address space may have another one there.
+  const auto is_mapped = [&](std::uint64_t address, ModeKey mode, const std::uint8_t* host_page) {
+    const TlbEntry& entry = vcpu.tlb.contexts[mode.exec_context()].entries[tlb_index(address)];
+    return entry.exec_tag == page_of(address) && entry.host == host_page;
   };
   for (std::size_t half = 0; half < (keeps_high ? 1U : 2U); ++half) {
     filter(active_slots_[half], active_slot_count_[half], [&](std::uint32_t id) {
       const Link& link = links_[id];
-      if (is_mapped(link.target, link.mode)) return true;
+      if (is_mapped(link.target, link.mode, link.host_page)) return true;
       set_slot(link.slot - 1, reinterpret_cast<std::uint64_t>(pc(link.stub)));
       return false;
     });
@@ -222,7 +233,7 @@ void Cache::forget_unmapped(VcpuBlock& vcpu, bool keeps_high) {
     filter(active_jumps_[table], active_jump_count_[table], [&](std::uint32_t index) {
       const std::uint64_t address = jumps_[table][index].address;
       const bool is_high = address >> 63 != 0;
-      if ((is_high && keeps_high) || is_mapped(address, table_mode_[table])) {
+      if ((is_high && keeps_high) || is_mapped(address, table_mode_[table], jump_pages_[table][index])) {
         if (!is_high) has_low_jumps_[table] = true;
         return true;
       }

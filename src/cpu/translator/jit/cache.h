@@ -90,6 +90,7 @@ struct Link {
   std::uint32_t slot = 0;        ///< or 1 + index of a slot
   std::uint32_t stub = 0;        ///< what the slot leads to while it is not linked
   ModeKey mode;
+  const std::uint8_t* host_page = nullptr;  ///< behind the target while the slot is linked; null: nothing to go by
 };
 
 struct JumpEntry {
@@ -134,7 +135,7 @@ class Cache {
   [[nodiscard]] const Block* find(VcpuBlock& vcpu, std::uint64_t address, ModeKey mode);
   /// The same, without a page walk: what stands in the jump table.
   void set_jump(const Block& target);
-  void link(const Link& link, const Block& target);
+  void link(Link& link, const Block& target);
   /// Every exit of every block leaves translated code, and time is the interpreter's.
   void leave_unlinked() { is_linked_ = false; }
   [[nodiscard]] bool is_linked() const { return is_linked_; }
@@ -297,6 +298,7 @@ class Cache {
   std::uint64_t lap_blocks_ = 0, lap_returned_blocks_ = 0;  // the statistics at the lap's beginning
   std::uint32_t* active_slots_[2] = {};    // link ids, of targets in the lower and in the upper half of the address space
   std::uint32_t* active_jumps_[kJumpTables] = {};  // entry indexes
+  const std::uint8_t** jump_pages_[kJumpTables] = {};  // for each entry the host page behind its target
   std::uint32_t table_mask_ = 0;
   std::uint32_t active_slot_count_[2] = {};
   std::uint32_t active_jump_count_[kJumpTables] = {};

@@ -87,6 +87,7 @@ Result<std::unique_ptr<Cache>> Cache::create(const Tlb& tlb, std::size_t code_by
     cache->evicted_ = carver.take<std::uint64_t>(kEvictedBits / 64);
     for (auto& slots : cache->active_slots_) slots = carver.take<std::uint32_t>(areas * cache->links_each_);
     for (auto& jumps : cache->active_jumps_) jumps = carver.take<std::uint32_t>(kJumpEntries);
+    for (auto& pages : cache->jump_pages_) pages = carver.take<const std::uint8_t*>(kJumpEntries);
     return carver.size();
   };
   cache->arrays_bytes_ = carve(nullptr);

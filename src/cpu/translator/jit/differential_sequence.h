@@ -30,6 +30,7 @@ struct Sequence {
   std::vector<std::uint32_t> unclear;  ///< flags without a meaning behind each instruction
   std::string text;
   std::vector<bool> hidden;            ///< instructions that the guest's CPUID does not offer
+  std::vector<bool> any_order;         ///< of whose faults processors differ in which one comes first
   bool repeats = false;                ///< the first instruction counts in (r)cx
   int gather_index = -1;               ///< the first instruction gathers by this vector register
 
@@ -72,6 +73,7 @@ class SequenceMaker {
       to.ends.push_back(static_cast<std::uint32_t>(to.code.size()));
       to.unclear.push_back((undefined & ~in_.flags_written) | flags_undefined());
       to.hidden.push_back(is_hidden());
+      to.any_order.push_back(in_.zydis.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH);
       to.text += fmt::format("{:02x} ({})\n", fmt::join(std::span(in_.bytes).first(in_.zydis.length), " "),
                              ZydisMnemonicGetString(in_.zydis.mnemonic));
       to.repeats |= repeats;

@@ -80,7 +80,7 @@ const void* runtime_give_up_slot(VcpuBlock* vcpu, std::uint64_t address) {
 const void* runtime_link(VcpuBlock* vcpu, std::uint64_t /*unused*/) {
   VcpuBlock& block = *vcpu;
   Cache& cache = cache_of(block);
-  const Link& link = cache.link_at(low_word(block, Word::kLink));
+  Link& link = cache.link_at(low_word(block, Word::kLink));
   const Block* target = cache.find(block, link.target, link.mode);
   if (target == nullptr) return leave(block, link.target, cache.thunks().leave_lookup);
   cache.link(link, *target);

@@ -248,6 +248,69 @@ TEST_F(TierTest, remapped_page_runs_its_new_code) {
   EXPECT_EQ(machine_.gpr(0), 9U);
 }
 
+/// Two address spaces that are kept apart by PCIDs, with another page of code at the same place.
+class AddressSpaces : public TierTest {
+ protected:
+  static constexpr std::uint64_t kFunction = 0x500000, kOtherTables = 0x1800000;
+
+  AddressSpaces() {
+    // The other space: a PML4, a PDPT and a page directory of its own, and a page table for the two MiB that hold the function.
+    const auto copy = [&](std::uint64_t from, std::uint64_t to) { std::memcpy(machine_.host(to), machine_.host(from), 4096); };
+    const auto point = [&](std::uint64_t at, std::uint64_t to) {
+      to |= 7;
+      std::memcpy(machine_.host(at), &to, 8);
+    };
+    constexpr std::uint64_t kRegion = kFunction >> 21;
+    for (std::uint64_t level = 0; level < 3; ++level) copy(TestMachine::kTables + level * 0x1000, kOtherTables + level * 0x1000);
+    copy(TestMachine::kTables + 0x3000 + kRegion * 0x1000, kOtherTables + 0x3000);
+    point(kOtherTables, kOtherTables + 0x1000);
+    point(kOtherTables + 0x1000, kOtherTables + 0x2000);
+    point(kOtherTables + 0x2000 + kRegion * 8, kOtherTables + 0x3000);
+    point(kOtherTables + 0x3000 + (kFunction >> 12 & 511) * 8, 0x600000);
+    for (const std::uint8_t each : {std::uint8_t{1}, std::uint8_t{2}}) {
+      Generator function(4096);
+      function.mov(eax, each);
+      function.ret();
+      machine_.load(each == 1 ? 0x500000 : 0x600000, {function.getCode(), function.getSize()});
+    }
+  }
+  /// What the function returns in space 1 or 2.
+  std::uint64_t call_in(std::uint16_t space) {
+    if (space != space_) {
+      machine_.block().cr3 = space == 1 ? TestMachine::kTables : kOtherTables;
+      mmu::change_address_space(machine_.block(), space_, space, true);
+      space_ = space;
+    }
+    run();
+    return machine_.gpr(0);
+  }
+
+ private:
+  std::uint16_t space_ = 1;
+};
+
+TEST_F(AddressSpaces, a_direct_call_reaches_the_code_of_its_own) {
+  assemble([](Generator& c) {
+    c.db(0xE8);
+    c.dd(kFunction - (TestMachine::kCode + 5));
+  });
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(call_in(1), 1U);
+    EXPECT_EQ(call_in(2), 2U);
+  }
+}
+
+TEST_F(AddressSpaces, an_indirect_call_reaches_the_code_of_its_own) {
+  assemble([](Generator& c) {
+    c.mov(ecx, kFunction);
+    c.call(rcx);
+  });
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(call_in(1), 1U);
+    EXPECT_EQ(call_in(2), 2U);
+  }
+}
+
 TEST_F(TierTest, attention_stops_an_endless_loop) {
   assemble([](Generator& c) {
     Xbyak::Label forever;
