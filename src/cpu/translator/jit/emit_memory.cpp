@@ -77,13 +77,14 @@ void Emitter::emit_look_up(unsigned size, bool write, bool masked, std::uint32_t
   const std::uint32_t context = trace_.mode.context();
   const std::uint32_t tag = tag_of(cache_.tlb_address(), context, write);
   Cold cold{.kind = Cold::Kind::kMiss};
+  std::uint16_t number = kNoPageSlot;
   if (slot == kNoSlot) {
     cold.from = emit_tlb_probe(code_, tag, size);
     code_.mov(r11, ptr[r11 + host_of(tag)]);
   } else {
     cold.kind = Cold::Kind::kSlotMiss;
-    cold.slot = Cache::page_slot_number(context, write, slot);
-    const std::uint32_t place = cache_.page_slot_address(cold.slot);
+    number = static_cast<std::uint16_t>(Cache::page_slot_number(context, write, slot));
+    const std::uint32_t place = cache_.page_slot_address(number);
     cold.slot_site.test = code_.here();
     code_.sub(r10, ptr[at(place + offsetof(PageSlot, page))]);
     code_.mov(r11, ptr[at(place + offsetof(PageSlot, host))]);
@@ -96,7 +97,7 @@ void Emitter::emit_look_up(unsigned size, bool write, bool masked, std::uint32_t
                                .size = static_cast<std::uint8_t>(size),
                                .write = write,
                                .masked = masked,
-                               .slot = slot == kNoSlot ? kNoPageSlot : static_cast<std::uint16_t>(cold.slot)});
+                               .slot = number});
   cold_.push_back(cold);
   flags_native_ = false;
   mark(*in_);
@@ -104,17 +105,18 @@ void Emitter::emit_look_up(unsigned size, bool write, bool masked, std::uint32_t
 
 /// The page is another one than last time: asks the TLB, and fills the slot from there.
 void Emitter::emit_slot_miss(const Cold& cold) {
-  if (cold.slot % kPageSlots >= kFirstLoopSlot) return emit_loop_slot_miss(cold);
+  const Site& site = cache_.site(cold.site);
+  if (site.slot % kPageSlots >= kFirstLoopSlot) return emit_loop_slot_miss(cold);
   code_.store_constant32(Word::kSite, cold.site);
-  emit_address_of(cache_.site(cold.site).access);
-  code_.jump_to(cache_.slot_thunk(cold.slot));
+  emit_address_of(site.access);
+  code_.jump_to(cache_.slot_thunk(site.slot));
 }
 
 /// A loop's slot that was filled too often is given up.
 void Emitter::emit_loop_slot_miss(const Cold& cold) {
   const Site site = cache_.site(cold.site);
   SlotSite slot_site = cold.slot_site;
-  const std::uint32_t place = cache_.page_slot_address(cold.slot);
+  const std::uint32_t place = cache_.page_slot_address(site.slot);
   code_.add(r10, ptr[at(place + offsetof(PageSlot, page))]);
   slot_site.no_slot = code_.here();
   cold_.push_back({.kind = Cold::Kind::kMiss, .from = emit_tlb_probe(code_, site.tag, site.size), .site = cold.site});
@@ -122,9 +124,9 @@ void Emitter::emit_loop_slot_miss(const Cold& cold) {
   code_.mov(r11, ptr[r11 + host_of(site.tag)]);
   code_.jump_to(site.access);
   code_.patch_here(slot_site.fill_jump);
-  code_.sub(dword[at(cache_.slot_patience_address(cold.slot))], 1);
+  code_.sub(dword[at(cache_.slot_patience_address(site.slot))], 1);
   cold_.push_back({.kind = Cold::Kind::kGiveUpSlot, .from = code_.jump_later_if(2), .site = cold.site, .slot_site = slot_site});
-  emit_slot_fill(code_, cache_, cold.slot, site.tag);
+  emit_slot_fill(code_, cache_, site.slot, site.tag);
   code_.jump_to(site.access);
 }
 

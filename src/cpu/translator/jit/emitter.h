@@ -31,7 +31,6 @@ class Emitter {
     std::uint32_t back = 0;    // kVectors
     std::uint64_t target = 0;  // exits
     SlotSite slot_site = {};   // kSlotMiss, kGiveUpSlot
-    std::uint32_t slot = 0;    // kSlotMiss: number of the page slot
   };
 
   // emitter.cpp: the block around instructions, and flags
