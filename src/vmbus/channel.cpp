@@ -16,8 +16,15 @@ Channel::Channel(memory::GuestMemory& memory, EventLoop& loop, ChannelBus& bus, 
 }
 
 Result<bool> Channel::receive(Packet& into) {
+  if (left_this_turn_ == 0) {
+    receive_again();
+    return false;
+  }
   auto got = incoming_.receive(into);
-  if (got && *got) ++statistics_.packets_received;
+  if (got && *got) {
+    ++statistics_.packets_received;
+    --left_this_turn_;
+  }
   return got;
 }
 
@@ -60,6 +67,8 @@ Result<bool> Channel::send_transfer_pages(std::uint16_t page_set, std::span<cons
 }
 
 void Channel::flush() {
+  left_this_turn_ = kPacketsATurn;
+  if (std::exchange(call_again_, false)) bus_.call_again(*this);
   incoming_.publish();
   const bool room = incoming_.take_signal();
   const bool data = outgoing_.take_signal();

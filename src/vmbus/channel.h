@@ -39,6 +39,9 @@ struct ChannelParameters {
   bool is_restored = false;               ///< from saved state: the guest has not opened it anew
 };
 
+/// What one turn takes out of a ring: a guest that sends without end leaves the loop to others all the same.
+inline constexpr std::uint32_t kPacketsATurn = 1024;
+
 struct ChannelStatistics {
   std::uint64_t packets_received = 0;
   std::uint64_t packets_sent = 0;
@@ -63,6 +66,8 @@ class ChannelBus {
   virtual void channel_failed(Channel& channel, Error error) = 0;
   /// Calls the device's on_signal() again after a short while: the guest will not signal room. On the loop.
   virtual void retry_later(Channel& channel) = 0;
+  /// Calls the device's on_signal() again when the loop's others have had their turn. On the loop.
+  virtual void call_again(Channel& channel) = 0;
 };
 
 class Channel {
@@ -78,9 +83,14 @@ class Channel {
   [[nodiscard]] EventLoop& loop() const { return loop_; }                            ///< any thread
   [[nodiscard]] std::shared_ptr<const Gpadl> gpadl(GpadlId id) { return bus_.find_gpadl(*this, id); }
 
-  /// The next packet, or false when there is none. A device that has been signalled must call it until it is false, or call it
-  /// again later by itself: the guest does not signal in between. Errors: kCorrupt; return them from on_signal().
+  /// The next packet, or false when there is none, or when this turn has had kPacketsATurn: then on_signal() is called again. A
+  /// device that has been signalled must call it until it is false, or use receive_again(): the guest does not signal in between.
+  /// Errors: kCorrupt; return them from on_signal().
   [[nodiscard]] Result<bool> receive(Packet& into);
+  /// The device stopped before receive() was false: calls on_signal() again after the next flush().
+  void receive_again() { call_again_ = true; }
+  /// For close(), where no other turn follows: receive() has a whole turn again.
+  void start_turn() { left_this_turn_ = kPacketsATurn; }
   /// Puts a packet into the ring. False: no room; on_signal() is called when there may be. Signals go out with flush().
   /// Errors: kInvalidArgument (larger than the ring), kCorrupt.
   [[nodiscard]] Result<bool> send(const OutgoingPacket& packet);
@@ -93,7 +103,7 @@ class Channel {
   [[nodiscard]] Result<bool> send_transfer_pages(std::uint16_t page_set, std::span<const TransferRange> ranges,
                                                  std::span<const std::byte> payload, std::uint64_t transaction_id,
                                                  bool wants_completion = true);
-  /// Signals the guest, at most once, for everything received and sent since the last flush. Called by the bus after
+  /// Ends a turn. Signals the guest, at most once, for everything received and sent since the last flush. Called by the bus after
   /// on_signal(); a device that sends at other times calls it itself, once a batch.
   void flush();
   [[nodiscard]] std::uint32_t maximum_payload(std::uint32_t header_bytes = 0) const {
@@ -116,6 +126,8 @@ class Channel {
   IncomingRing incoming_;
   OutgoingRing outgoing_;
   ChannelStatistics statistics_;
+  std::uint32_t left_this_turn_ = kPacketsATurn;
+  bool call_again_ = false;
 };
 
 }  // namespace bygone::vmbus

@@ -57,7 +57,7 @@ Result<json> Control::save() const {
   }
   json& offers = state["offers"] = json::array();
   for (const auto& [id, entry] : offers_) {
-    json item = {{"name", entry.offer.name}, {"instance", entry.offer.instance.text()},
+    json item = {{"name", entry.offer.name}, {"interface", entry.offer.interface_type.text()}, {"instance", entry.offer.instance.text()},
                  {"subchannel", entry.subchannel_index}, {"channel", entry.channel_id},
                  {"known", entry.known_to_guest}, {"revoked", entry.revoked}, {"open", entry.state == State::kOpen}};
     if (entry.state == State::kOpen) {
@@ -108,8 +108,12 @@ Result<std::vector<Control::RestoredSubchannel>> Control::restore(const json& st
       const auto instance = item.at("instance").get<std::string>();
       const auto index = item.at("subchannel").get<std::uint16_t>();
       if (item.at("revoked").get<bool>()) continue;  // its device is gone; the guest has been told
+      // A socket's instance is of the guest's choice, and may be that of a device of another class.
+      const auto interface_type = item.value("interface", std::string());  // states of earlier programs lack it
       const auto primary = std::ranges::find_if(offers, [&](const auto& candidate) {
-        return !candidate.second.primary && candidate.second.offer.instance.text() == instance;
+        const Offer& offer = candidate.second.offer;
+        return !candidate.second.primary && offer.instance.text() == instance &&
+               (interface_type.empty() || offer.interface_type.text() == interface_type);
       });
       if (primary == offers.end()) {
         return fail(ErrorCode::kNotFound, "the saved machine has a device {} ({}) that this one lacks",

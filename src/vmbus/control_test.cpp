@@ -171,6 +171,7 @@ TEST_F(ControlTest, offer_added_later_is_announced) {
   EXPECT_EQ(offer.channel_id, control_.channel_id(late));
   EXPECT_EQ(offer.is_dedicated_interrupt, 1U);
   EXPECT_EQ(offer.connection_id, offer.channel_id | 0x2000U);
+  EXPECT_EQ(offer.monitor_allocated, 0) << "monitor pages are not offered";
 }
 
 TEST_F(ControlTest, same_instance_twice_is_refused) {
@@ -439,6 +440,96 @@ TEST_F(ControlTest, saved_state_restores_open_channels_without_a_second_answer) 
   EXPECT_TRUE(fresh.take_actions().empty());
   EXPECT_EQ(fresh.save().value(), state);
   EXPECT_EQ(fresh.channel_id(again), control_.channel_id(offer));
+}
+
+TEST_F(ControlTest, socket_that_has_a_devices_instance_is_not_taken_for_it_when_restored) {
+  const OfferId device = control_.add_offer(make_offer(1)).value();
+  connect();
+  Offer socket = make_offer(1);  // the guest chooses its endpoint
+  socket.interface_type.bytes[0] = 9;
+  const OfferId other = control_.add_offer(socket).value();
+  open(device);
+  open(other, 2);
+  const nlohmann::json state = control_.save().value();
+  Control fresh;
+  const OfferId device_again = fresh.add_offer(make_offer(1)).value();
+  const OfferId other_again = fresh.add_offer(socket).value();
+  ASSERT_TRUE(fresh.restore(nlohmann::json::from_cbor(nlohmann::json::to_cbor(state))));
+  EXPECT_EQ(fresh.channel_id(device_again), control_.channel_id(device));
+  EXPECT_EQ(fresh.channel_id(other_again), control_.channel_id(other));
+  EXPECT_EQ(fresh.take_actions().size(), 2U);
+}
+
+TEST_F(ControlTest, gpadl_whose_second_half_is_to_come_survives_a_save) {
+  const OfferId offer = control_.add_offer(make_offer(1)).value();
+  connect();
+  struct {
+    wire::GpadlHeader header = {};
+    wire::GpaRangeHeader range;
+    le64 number = std::uint64_t{40};
+  } first;
+  first.header.header.type = static_cast<std::uint32_t>(MessageType::kGpadlHeader);
+  first.header.channel_id = control_.channel_id(offer);
+  first.header.gpadl = 6U;
+  first.header.range_bytes = std::uint16_t{24};
+  first.header.range_count = std::uint16_t{1};
+  first.range = {8192, 0};
+  ASSERT_TRUE(control_.handle_message(bytes_of(first)));
+  EXPECT_TRUE(take<SendMessage>().empty());
+  const nlohmann::json state = control_.save().value();
+  control_.reset();
+  (void)control_.take_actions();
+  Control fresh;
+  const OfferId again = fresh.add_offer(make_offer(1)).value();
+  ASSERT_TRUE(fresh.restore(state));
+  struct {
+    wire::GpadlBody header = {};
+    le64 number = std::uint64_t{20};
+  } second;
+  second.header.header.type = static_cast<std::uint32_t>(MessageType::kGpadlBody);
+  second.header.gpadl = 6U;
+  ASSERT_TRUE(fresh.handle_message(bytes_of(second)));
+  const auto gpadl = fresh.find_gpadl(again, GpadlId{6});
+  ASSERT_TRUE(gpadl);
+  EXPECT_EQ(gpadl->pages()[1], 20U);
+  EXPECT_EQ(fresh.inspect()["gpadl_pages"], 2);
+}
+
+TEST_F(ControlTest, messages_of_later_versions_are_dropped_in_earlier_ones) {
+  const OfferId offer = control_.add_offer(make_offer(1)).value();
+  connect(Version::k3_0);
+  open(offer);
+  wire::ModifyChannel modify = {};
+  modify.channel_id = control_.channel_id(offer);
+  EXPECT_EQ(post(modify, MessageType::kModifyChannel).error().code, ErrorCode::kUnsupported);
+  EXPECT_EQ(post(wire::TlConnectRequest{}, MessageType::kTlConnectRequest).error().code, ErrorCode::kUnsupported);
+  EXPECT_TRUE(control_.take_actions().empty());
+  EXPECT_FALSE(control_.takes_sockets());
+}
+
+TEST_F(ControlTest, messages_elsewhere_than_to_the_buss_own_interrupt_are_refused) {
+  wire::InitiateContact message = {};
+  message.version = static_cast<std::uint32_t>(Version::k5_2);
+  for (const std::uint64_t target : {std::uint64_t{5}, std::uint64_t{wire::kMessageSint} | std::uint64_t{1} << 8}) {
+    message.interrupt_page_or_target = target;
+    ASSERT_TRUE(post(message, MessageType::kInitiateContact));
+    EXPECT_EQ(sent<wire::VersionResponse>(MessageType::kVersionResponse).version_supported, 0);
+    EXPECT_FALSE(control_.is_connected());
+  }
+}
+
+TEST_F(ControlTest, channel_that_is_offered_cannot_be_released_nor_opened_twice) {
+  const OfferId offer = control_.add_offer(make_offer(1)).value();
+  connect();
+  open(offer);
+  wire::RelIdReleased released = {};
+  released.channel_id = control_.channel_id(offer);
+  EXPECT_FALSE(post(released, MessageType::kRelIdReleased));
+  wire::OpenChannel again = {};
+  again.channel_id = control_.channel_id(offer);
+  again.ring_gpadl = 1U;
+  EXPECT_FALSE(post(again, MessageType::kOpenChannel));
+  EXPECT_TRUE(control_.take_actions().empty());
 }
 
 TEST_F(ControlTest, saved_state_with_a_missing_device_is_refused) {

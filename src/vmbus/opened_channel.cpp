@@ -12,12 +12,13 @@ constexpr auto kRetry = std::chrono::milliseconds(10);
 }  // namespace
 
 OpenedChannel::OpenedChannel(Device& device, EventLoop& loop, hyperv::SynicPort& synic, memory::GuestMemory& memory, Log log,
-                             std::uint32_t target_vp, std::optional<std::uint64_t> interrupt_page, Services services)
+                             RateLimit& complaints, std::uint32_t target_vp, std::optional<std::uint64_t> interrupt_page, Services services)
     : device_(device),
       loop_(loop),
       synic_(synic),
       memory_(memory),
       log_(std::move(log)),
+      complaints_(complaints),
       target_vp_(target_vp),
       interrupt_page_(interrupt_page),
       services_(std::move(services)) {}
@@ -26,7 +27,9 @@ void OpenedChannel::start(std::move_only_function<void(bool accepted)> done) {
   loop_.post([self = shared_from_this(), done = std::move(done)]() mutable {
     auto opened = self->device_.open(*self->channel_);
     if (!opened) {
-      self->log_.warning("{}: the guest's channel is refused: {}", self->device_.offer().name, opened.error().text());
+      if (self->complaints_.allow()) {
+        self->log_.warning("{}: the guest's channel is refused: {}", self->device_.offer().name, opened.error().text());
+      }
       self->state_ = State::kClosed;
       done(false);
       return;
@@ -59,13 +62,19 @@ void OpenedChannel::close_device() {
 
 void OpenedChannel::device_closed() {
   state_ = State::kClosed;
+  for (auto& done : std::exchange(torn_down_, {})) done();
   if (stopped_) std::exchange(stopped_, nullptr)();
 }
 
 void OpenedChannel::tear_down_gpadl(GpadlId id, std::move_only_function<void()> done) {
   loop_.post([self = shared_from_this(), id, done = std::move(done)]() mutable {
     if (self->state_ == State::kOpen) self->device_.on_gpadl_teardown(*self->channel_, id);
-    done();
+    // A channel that broke is closed without the guest's asking, and what is on its way may still use the memory.
+    if (self->state_ == State::kClosing) {
+      self->torn_down_.push_back(std::move(done));
+    } else {
+      done();
+    }
   });
 }
 
@@ -76,8 +85,12 @@ void OpenedChannel::guest_signalled() {
 
 void OpenedChannel::run_signal() {
   signal_posted_.store(false);
+  if (state_ == State::kOpen) channel_->count_signal();
+  take_turn();
+}
+
+void OpenedChannel::take_turn() {
   if (state_ != State::kOpen) return;
-  channel_->count_signal();
   if (auto done = device_.on_signal(*channel_); !done) {
     give_up(done.error());
     return;
@@ -87,8 +100,10 @@ void OpenedChannel::run_signal() {
 
 void OpenedChannel::give_up(const Error& error) {
   if (state_ != State::kOpen) return;
-  log_.warning("{}: the guest broke the protocol on channel {} and loses it until it opens it anew: {}", device_.offer().name,
-               channel_id(), error.text());
+  if (complaints_.allow()) {
+    log_.warning("{}: the guest broke the protocol on channel {} and loses it until it opens it anew: {}", device_.offer().name,
+                 channel_id(), error.text());
+  }
   close_device();
 }
 
@@ -102,8 +117,16 @@ void OpenedChannel::retry_later(Channel&) {
   loop_.add_timer(std::chrono::steady_clock::now() + kRetry, [weak = weak_from_this()] {
     if (const auto self = weak.lock()) {
       self->retry_armed_ = false;
-      self->run_signal();
+      self->take_turn();
     }
+  });
+}
+
+void OpenedChannel::call_again(Channel&) {
+  if (std::exchange(turn_posted_, true)) return;
+  loop_.post([self = shared_from_this()] {
+    self->turn_posted_ = false;
+    self->take_turn();
   });
 }
 

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "hyperv/synic_port.h"
 #include "support/log.h"
@@ -23,7 +24,7 @@ class OpenedChannel final : public ChannelBus, public std::enable_shared_from_th
     std::function<void(std::uint16_t count)> offer_subchannels;
   };
   OpenedChannel(Device& device, EventLoop& loop, hyperv::SynicPort& synic, memory::GuestMemory& memory, Log log,
-                std::uint32_t target_vp, std::optional<std::uint64_t> interrupt_page, Services services);
+                RateLimit& complaints, std::uint32_t target_vp, std::optional<std::uint64_t> interrupt_page, Services services);
 
   void attach(std::unique_ptr<Channel> channel) { channel_ = std::move(channel); }
   [[nodiscard]] std::uint32_t channel_id() const { return channel_->parameters().channel_id; }
@@ -47,10 +48,12 @@ class OpenedChannel final : public ChannelBus, public std::enable_shared_from_th
   void offer_subchannels(Channel& channel, std::uint16_t count) override;
   void channel_failed(Channel& channel, Error error) override;
   void retry_later(Channel& channel) override;
+  void call_again(Channel& channel) override;
 
  private:
   enum class State { kNew, kOpen, kClosing, kClosed };
   void run_signal();
+  void take_turn();
   void give_up(const Error& error);
   void close_device();
   void device_closed();
@@ -60,6 +63,7 @@ class OpenedChannel final : public ChannelBus, public std::enable_shared_from_th
   hyperv::SynicPort& synic_;
   memory::GuestMemory& memory_;
   Log log_;
+  RateLimit& complaints_;  ///< the bus's: a guest that breaks channels in a loop does not fill the log
   std::atomic<std::uint32_t> target_vp_;
   std::optional<std::uint64_t> interrupt_page_;
   Services services_;
@@ -68,7 +72,9 @@ class OpenedChannel final : public ChannelBus, public std::enable_shared_from_th
   // Device's loop only:
   State state_ = State::kNew;
   bool retry_armed_ = false;
+  bool turn_posted_ = false;
   std::move_only_function<void()> stopped_;
+  std::vector<std::move_only_function<void()>> torn_down_;  ///< kClosing: memory that the guest wants back
 };
 
 }  // namespace bygone::vmbus

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <string>
 
 #include "vmbus/testing/fake_guest.h"
@@ -110,6 +111,27 @@ TEST(PacketDeviceTest, messages_wait_for_room_in_order) {
     }
     EXPECT_FALSE(channel->receive());
   }
+}
+
+TEST(PacketDeviceTest, a_full_ring_leaves_the_loop_to_others_in_between) {
+  FakeGuest guest;
+  EchoDevice device(Framing::kRaw);
+  auto channel = guest.open(device, {.ring_pages = 40});
+  constexpr std::uint64_t kPackets = 2 * kPacketsATurn + 500;
+  for (std::uint64_t i = 0; i < kPackets; ++i) ASSERT_TRUE(channel->send(as_bytes("12345678")));
+  for (std::uint64_t turn = 1; turn <= 2; ++turn) {
+    bool others = false;
+    guest.loop().post([&] { others = true; });
+    guest.loop().run_once(std::chrono::milliseconds(0));
+    EXPECT_EQ(channel->host().statistics().packets_received, turn * kPacketsATurn);
+    EXPECT_TRUE(others);
+  }
+  guest.run();
+  EXPECT_EQ(channel->host().statistics().packets_received, kPackets) << "and without another signal";
+  EXPECT_EQ(channel->host().statistics().signals_received, 1U);
+  std::uint64_t echoed = 0;
+  while (channel->receive()) ++echoed;
+  EXPECT_EQ(echoed, kPackets);
 }
 
 TEST(PacketDeviceTest, corrupt_ring_takes_the_channel_only) {

@@ -163,8 +163,8 @@ Result<std::shared_ptr<OpenedChannel>> Server::build_channel(const OpenChannel& 
   services.offer_subchannels = [this, offer](std::uint16_t count) {
     control_loop_.post([this, offer, count] { add_subchannels(offer, count); });
   };
-  auto opened = std::make_shared<OpenedChannel>(*port.device, *port.loop, synic_, memory_, log_, action.target_vp,
-                                                control_.interrupt_page(), std::move(services));
+  auto opened = std::make_shared<OpenedChannel>(*port.device, *port.loop, synic_, memory_, log_, complaints_,
+                                                action.target_vp, control_.interrupt_page(), std::move(services));
   opened->attach(std::make_unique<Channel>(memory_, *port.loop, *opened, action.parameters, std::move(incoming),
                                            std::move(outgoing)));
   return opened;

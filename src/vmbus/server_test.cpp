@@ -42,6 +42,31 @@ class Echo : public PacketDevice {
   }
 };
 
+/// Echoes on a primary channel and two subchannels, which it offers when it hears something.
+class ManyChannels : public Device {
+ public:
+  ManyChannels() {
+    offer_.name = "many";
+    offer_.instance.bytes[0] = 77;
+    offer_.maximum_subchannels = 2;
+  }
+  const Offer& offer() const override { return offer_; }
+  Result<void> open(Channel&) override { return {}; }
+  void close(Channel&, Closed done) override { done(); }
+  Result<void> on_signal(Channel& channel) override {
+    Packet packet;
+    for (;;) {
+      BYGONE_ASSIGN(const bool got, channel.receive(packet));
+      if (!got) return {};
+      if (channel.parameters().subchannel_index == 0) channel.offer_subchannels(2);
+      BYGONE_CHECK(channel.send({packet.payload()}));
+    }
+  }
+
+ private:
+  Offer offer_;
+};
+
 /// A loop on its own thread.
 class LoopThread {
  public:
@@ -269,6 +294,128 @@ TEST_F(ServerTest, windows_7_interrupts_go_through_its_page) {
   EXPECT_EQ(memory_.read_object<le32>(memory::Gpa{0x8800 + id / 32 * 4})->value(), 0U);
   for (int i = 0; i < 5000 && synic_.events(0, 0) == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   EXPECT_EQ(memory_.read_object<le32>(memory::Gpa{0x8000 + id / 32 * 4})->value(), 1U << id % 32);
+}
+
+TEST_F(ServerTest, every_version_carries_packets_and_interrupts_both_ways) {
+  ASSERT_TRUE(server_->add_device(echo_, slow_.loop()));
+  for (const Version version : {Version::k0_13, Version::k1_1, Version::k2_4, Version::k3_0, Version::k4_0, Version::k4_1, Version::k5_0,
+                                Version::k5_1, Version::k5_2, Version::k5_3, Version::k6_0}) {
+    SCOPED_TRACE(static_cast<std::uint32_t>(version));
+    const bool has_page = version < Version::k2_4;
+    ASSERT_TRUE(memory_.fill(memory::Gpa{0x8000}, 4096, std::byte{0}));
+    guest_.connect(version, has_page ? 0x8000 : version < Version::k5_0 ? 0 : wire::kMessageSint);
+    ASSERT_EQ(guest_.offers.size(), 1U);
+    const std::uint32_t id = guest_.offers[0].channel_id;
+    const auto flag = static_cast<std::uint16_t>(has_page ? 0 : id);
+    const int interrupts = synic_.events(0, flag);
+    guest_.open(id);
+    ASSERT_TRUE(guest_.send("to there"));
+    if (version == Version::k0_13) {  // no interrupt of the channel's own
+      ASSERT_TRUE(memory_.write_object(memory::Gpa{0x8800 + id / 32 * 4}, le32(1U << id % 32)));
+      ASSERT_TRUE(synic_.guest_signals(wire::kSharedEventConnectionId));
+    } else {
+      EXPECT_EQ(guest_.offers[0].is_dedicated_interrupt, 1U);
+      ASSERT_TRUE(synic_.guest_signals(guest_.offers[0].connection_id));
+    }
+    EXPECT_EQ(guest_.receive(), "to there");
+    for (int i = 0; i < 5000 && synic_.events(0, flag) == interrupts; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    EXPECT_GT(synic_.events(0, flag), interrupts);
+    const std::uint32_t bits = memory_.read_object<le32>(memory::Gpa{0x8000 + id / 32 * 4})->value();
+    EXPECT_EQ(bits, has_page ? 1U << id % 32 : 0U);
+    guest_.post(BusGuest::Only{}, MessageType::kUnload, version >= Version::k5_0 ? 4 : 1);
+    if (version >= Version::k1_1) (void)guest_.wait<BusGuest::Only>(MessageType::kUnloadComplete);
+  }
+}
+
+TEST_F(ServerTest, subchannels_are_offered_opened_saved_and_restored) {
+  ManyChannels many;
+  ASSERT_TRUE(server_->add_device(many, slow_.loop()));
+  guest_.connect();
+  const std::uint32_t primary = guest_.offers[0].channel_id;
+  guest_.open(primary);
+  ASSERT_TRUE(guest_.send("hear me!"));
+  ASSERT_TRUE(synic_.guest_signals(guest_.offers[0].connection_id));
+  EXPECT_EQ(guest_.receive(), "hear me!");
+  const auto first = guest_.wait<wire::OfferChannel>(MessageType::kOfferChannel);
+  const auto second = guest_.wait<wire::OfferChannel>(MessageType::kOfferChannel);
+  EXPECT_EQ(first.subchannel_index, 1U);
+  EXPECT_EQ(second.subchannel_index, 2U);
+  EXPECT_NE(second.channel_id, first.channel_id);
+  guest_.open(second.channel_id, 32);
+  ASSERT_TRUE(guest_.send("beside  "));
+  ASSERT_TRUE(synic_.guest_signals(second.connection_id));
+  EXPECT_EQ(guest_.receive(), "beside  ");
+  EXPECT_EQ(server_->inspect()["channels"].size(), 2U);
+  const auto state = nlohmann::json::from_cbor(nlohmann::json::to_cbor(server_->save().value()));
+
+  FakeSynic synic;
+  ManyChannels many_again;
+  LoopThread loop;
+  Server server(memory_, synic, loop.loop(), Log());
+  ASSERT_TRUE(server.add_device(many_again, loop.loop()));
+  ASSERT_TRUE(server.restore(state));
+  ASSERT_TRUE(guest_.send("restored"));
+  ASSERT_TRUE(synic.guest_signals(second.connection_id));
+  EXPECT_EQ(guest_.receive(), "restored");
+  // The one that was offered and not opened can still be.
+  BusGuest again(memory_, synic);
+  again.open(first.channel_id, 48);
+  ASSERT_TRUE(again.send("late one"));
+  ASSERT_TRUE(synic.guest_signals(first.connection_id));
+  EXPECT_EQ(again.receive(), "late one");
+  loop.stop();
+}
+
+TEST_F(ServerTest, target_processor_changes_while_a_channel_is_open) {
+  ASSERT_TRUE(server_->add_device(echo_, slow_.loop()));
+  guest_.connect();
+  const auto offer = guest_.offers[0];
+  guest_.open(offer.channel_id);
+  wire::ModifyChannel modify = {};
+  modify.channel_id = offer.channel_id;
+  modify.target_vp = 3U;
+  guest_.post(modify, MessageType::kModifyChannel);
+  EXPECT_EQ(guest_.wait<wire::ModifyChannelResponse>(MessageType::kModifyChannelResponse).status, 0U);
+  const auto flag = static_cast<std::uint16_t>(offer.channel_id);
+  const int before = synic_.events(3, flag);
+  ASSERT_TRUE(guest_.send("over to3"));
+  ASSERT_TRUE(synic_.guest_signals(offer.connection_id));
+  EXPECT_EQ(guest_.receive(), "over to3");
+  for (int i = 0; i < 5000 && synic_.events(3, flag) == before; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_GT(synic_.events(3, flag), before);
+  modify.target_vp = wire::kNoInterrupts;
+  guest_.post(modify, MessageType::kModifyChannel);
+  EXPECT_EQ(guest_.wait<wire::ModifyChannelResponse>(MessageType::kModifyChannelResponse).status, 0U);
+}
+
+TEST_F(ServerTest, guest_that_breaks_channels_in_a_loop_does_not_fill_the_log) {
+  std::atomic<int> lines = 0;
+  FakeSynic synic;
+  LoopThread loop;
+  Echo echo(1);
+  Server server(memory_, synic, loop.loop(), Log([&](LogLevel, std::string_view, std::string_view) { ++lines; }));
+  ASSERT_TRUE(server.add_device(echo, loop.loop()));
+  BusGuest guest(memory_, synic);
+  guest.connect();
+  const auto offer = guest.offers[0];
+  constexpr int kTimes = 60;
+  for (int i = 0; i < kTimes; ++i) {
+    guest.open(offer.channel_id);
+    ASSERT_TRUE(memory_.write_object(memory::Gpa::from_page(16), le32(5)));
+    ASSERT_TRUE(synic.guest_signals(offer.connection_id));
+    run_on(loop.loop(), [] {});
+    wire::CloseChannel close = {};
+    close.channel_id = offer.channel_id;
+    guest.post(close, MessageType::kCloseChannel);
+    wire::GpadlTeardown tear_down = {};
+    tear_down.channel_id = offer.channel_id;
+    tear_down.gpadl = offer.channel_id + 100;
+    guest.post(tear_down, MessageType::kGpadlTeardown);
+    (void)guest.wait<wire::GpadlTorndown>(MessageType::kGpadlTorndown);
+  }
+  EXPECT_GE(lines, 1);
+  EXPECT_LT(lines, kTimes);
+  loop.stop();
 }
 
 TEST_F(ServerTest, saved_machine_continues_in_the_middle_of_a_ring) {

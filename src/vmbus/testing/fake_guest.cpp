@@ -83,6 +83,10 @@ void GuestChannel::signal() {
 void GuestChannel::run_signal() {
   signal_posted_ = false;
   host_->count_signal();
+  take_turn();
+}
+
+void GuestChannel::take_turn() {
   if (auto done = device_.on_signal(*host_); !done) {
     guest_.channel_failed(*host_, std::move(done).error());
   } else {
@@ -194,7 +198,13 @@ void FakeGuest::channel_failed(Channel& channel, Error error) {
 
 void FakeGuest::retry_later(Channel& channel) {
   loop_->add_timer(std::chrono::steady_clock::now(), [this, host = &channel] {
-    if (GuestChannel* end = find(*host)) end->run_signal();
+    if (GuestChannel* end = find(*host)) end->take_turn();
+  });
+}
+
+void FakeGuest::call_again(Channel& channel) {
+  loop_->post([this, host = &channel] {
+    if (GuestChannel* end = find(*host)) end->take_turn();
   });
 }
 

@@ -75,6 +75,7 @@ class GuestChannel {
   friend class FakeGuest;
   GuestChannel(FakeGuest& guest, Device& device, RingPages to_host, RingPages to_guest);
   void run_signal();
+  void take_turn();
 
   FakeGuest& guest_;
   Device& device_;
@@ -119,6 +120,7 @@ class FakeGuest : private ChannelBus {
   void offer_subchannels(Channel& channel, std::uint16_t count) override;
   void channel_failed(Channel& channel, Error error) override;
   void retry_later(Channel& channel) override;
+  void call_again(Channel& channel) override;
   [[nodiscard]] GuestChannel* find(const Channel& channel);
 
   memory::GuestMemory memory_;
