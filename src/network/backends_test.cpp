@@ -66,6 +66,11 @@ void put(Frame& frame, const T& value) {
   frame.insert(frame.end(), bytes.begin(), bytes.end());
 }
 
+template <typename T>
+void put_at(Frame& frame, std::size_t offset, const T& value) {
+  std::ranges::copy(bytes_of(value), frame.begin() + static_cast<std::ptrdiff_t>(offset));
+}
+
 Frame udp_frame(std::uint32_t source, std::uint32_t destination, std::uint16_t source_port, std::uint16_t destination_port,
                 std::span<const std::byte> payload, MacAddress to = {0x52, 0x55, 10, 0, 2, 2}) {
   Frame frame;
@@ -200,6 +205,70 @@ TEST_F(BackendTest, nat_forwards_a_port_of_the_host) {
   EXPECT_TRUE(run_until([&] { return std::ranges::any_of(sink_.frames, is_syn); }));
 }
 
+TEST_F(BackendTest, nat_forwards_datagrams_too) {
+  std::uint16_t port = 0;
+  std::unique_ptr<Backend> nat;
+  for (int attempt = 0; attempt < 20 && nat == nullptr; ++attempt) {
+    port = HostSocket().port;  // free a moment ago
+    if (auto created = create_nat(*loop_, {.forwards = {{true, "127.0.0.1", port, 123}}, .guest_name = {}}, {})) nat = std::move(*created);
+  }
+  ASSERT_TRUE(nat);
+  ASSERT_TRUE(nat->start(sink_));
+  nat->send(arp_announcement());
+  nat->finish_burst();
+  const HostSocket client;
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port);
+  ASSERT_EQ(::sendto(client.fd.get(), "time?", 5, 0, reinterpret_cast<sockaddr*>(&address), sizeof address), 5);
+  const auto is_question = [](const Frame& frame) {
+    const FrameLayout layout = find_headers(frame);
+    if (layout.transport != FrameLayout::Transport::kUdp) return false;
+    net::UdpHeader udp;
+    std::memcpy(&udp, frame.data() + layout.transport_offset, sizeof udp);
+    const auto payload = udp_payload(frame);
+    return udp.destination_port == 123 && payload.size() == 5 && std::memcmp(payload.data(), "time?", 5) == 0;
+  };
+  EXPECT_TRUE(run_until([&] { return std::ranges::any_of(sink_.frames, is_question); }));
+}
+
+TEST_F(BackendTest, nat_advertises_ipv6) {
+  auto nat = create_nat(*loop_, {}, {});
+  ASSERT_TRUE(nat);
+  ASSERT_TRUE((*nat)->start(sink_));
+  // A router solicitation (RFC 4861, 4.1) from fe80::1 to all routers.
+  constexpr std::size_t kIp = 14, kMessage = kIp + 40;
+  Frame frame(kMessage + 8);
+  put_at(frame, 0, net::EthernetHeader{{0x33, 0x33, 0, 0, 0, 2}, kGuest, net::kTypeIpv6});
+  frame[kIp] = std::byte{0x60};
+  frame[kIp + 5] = std::byte{8};     // length
+  frame[kIp + 6] = std::byte{58};    // ICMPv6
+  frame[kIp + 7] = std::byte{255};   // hops
+  frame[kIp + 8] = std::byte{0xFE}, frame[kIp + 9] = std::byte{0x80}, frame[kIp + 23] = std::byte{1};
+  frame[kIp + 24] = std::byte{0xFF}, frame[kIp + 25] = std::byte{2}, frame[kIp + 39] = std::byte{2};
+  frame[kMessage] = std::byte{133};
+  std::uint32_t sum = 58 + 8;
+  for (std::size_t i = kIp + 8; i < frame.size(); i += 2) sum += std::to_integer<std::uint32_t>(frame[i]) << 8 | std::to_integer<std::uint32_t>(frame[i + 1]);
+  while (sum > 0xFFFF) sum = (sum & 0xFFFF) + (sum >> 16);
+  put_at(frame, kMessage + 2, be16(static_cast<std::uint16_t>(~sum)));
+  (*nat)->send(frame);
+  (*nat)->finish_burst();
+  const auto is_advertisement = [&](const Frame& got) {
+    return got.size() > kMessage + 16 && got[12] == std::byte{0x86} && got[kIp + 6] == std::byte{58} && got[kMessage] == std::byte{134};
+  };
+  ASSERT_TRUE(run_until([&] { return std::ranges::any_of(sink_.frames, is_advertisement); }));
+  const Frame& got = *std::ranges::find_if(sink_.frames, is_advertisement);
+  bool has_prefix = false;
+  for (std::size_t at = kMessage + 16; at + 8 <= got.size();) {  // options: type, length in units of 8
+    const auto length = std::to_integer<std::size_t>(got[at + 1]) * 8;
+    if (length == 0 || at + length > got.size()) break;
+    if (got[at] == std::byte{3} && length == 32) has_prefix = got[at + 2] == std::byte{64} && got[at + 16] == std::byte{0xFE} && got[at + 17] == std::byte{0xC0};
+    at += length;
+  }
+  EXPECT_TRUE(has_prefix) << "fec0::/64";
+}
+
 TEST_F(BackendTest, a_forward_that_cannot_be_is_an_error) {
   HostSocket taken(SOCK_STREAM);
   ASSERT_EQ(::listen(taken.fd.get(), 1), 0);
@@ -326,6 +395,28 @@ TEST_F(BackendTest, a_capture_holds_both_directions) {
   ASSERT_EQ(packets.size(), 2U);
   EXPECT_EQ(packets[0], std::pair(out, 2U));
   EXPECT_EQ(packets[1], std::pair(in, 1U));
+}
+
+TEST_F(BackendTest, a_capture_on_a_full_disk_ends_and_the_network_goes_on) {
+  int pair[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+  const UniqueFd wire(pair[1]);
+  std::vector<std::string> lines;
+  const Log log([&](LogLevel, std::string_view, std::string_view text) { lines.emplace_back(text); });
+  const auto backend = capture(create_frame_descriptor(*loop_, UniqueFd(pair[0]), "pair", {}), "/dev/full", log);
+  ASSERT_TRUE(backend) << backend.error().text();
+  ASSERT_TRUE((*backend)->start(sink_));
+  const Frame frame = make_frame({});
+  for (int i = 0; i < 3; ++i) {
+    (*backend)->send(frame);
+    (*backend)->finish_burst();
+    Frame got(2000);
+    EXPECT_EQ(::read(wire.get(), got.data(), got.size()), static_cast<ssize_t>(frame.size()));
+  }
+  ASSERT_EQ(::write(wire.get(), frame.data(), frame.size()), static_cast<ssize_t>(frame.size()));
+  EXPECT_TRUE(run_until([&] { return !sink_.frames.empty(); }));
+  EXPECT_THAT(sink_.link, ::testing::ElementsAre(true));
+  EXPECT_EQ(lines.size(), 1U) << "one warning";
 }
 
 TEST_F(BackendTest, a_capture_that_cannot_begin_is_an_error) {

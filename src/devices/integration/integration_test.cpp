@@ -247,6 +247,101 @@ TEST(TimeSyncServiceTest, windows_time_counts_from_1601) {
   EXPECT_GT(TimeSyncService::system_host_time(), 133'000'000'000'000'000U);  // 2022
 }
 
+// Every service in every version that it offers, in both frameworks.
+
+TEST(ShutdownServiceTest, every_version_asks_and_hears) {
+  for (const ServiceVersion framework : {ServiceVersion{1, 0}, ServiceVersion{3, 0}}) {
+    for (const ServiceVersion version : {ServiceVersion{1, 0}, ServiceVersion{3, 0}, ServiceVersion{3, 1}, ServiceVersion{3, 2}}) {
+      SCOPED_TRACE(fmt::format("{}.{} in {}.{}", version.major, version.minor, framework.major, framework.minor));
+      FakeGuest guest;
+      ShutdownService service(guest.loop());
+      Driver driver(guest, service);
+      ASSERT_TRUE(driver.negotiate(framework, version));
+      guest.run();
+      const bool hibernates = version >= ServiceVersion{3, 2};
+      std::optional<Result<void>> outcome;
+      service.ask(hibernates ? ShutdownService::Kind::kHibernate : ShutdownService::Kind::kPowerOff, ShutdownService::Manner::kOrderly, "",
+                  [&](Result<void> result) { outcome = result; });
+      ASSERT_TRUE(driver.next());
+      EXPECT_EQ(driver.header.framework.major, framework.major);
+      EXPECT_EQ(driver.header.service.minor, version.minor);
+      EXPECT_EQ(driver.body<wire::ShutdownRequest>().flags, hibernates ? wire::kShutdownHibernate : 0U);
+      driver.respond();
+      guest.run();
+      ASSERT_TRUE(outcome);
+      EXPECT_TRUE(*outcome);
+      const auto tree = service.inspect();
+      EXPECT_EQ(tree["version"], fmt::format("{}.{}", version.major, version.minor));
+      EXPECT_EQ(tree["requests"], 1);
+      EXPECT_EQ(tree["responses"], 1);
+    }
+  }
+}
+
+TEST(ShutdownServiceTest, restored_it_asks_again_in_the_same_version) {
+  FakeGuest guest;
+  nlohmann::json state;
+  std::unique_ptr<Driver> driver;
+  ShutdownService before(guest.loop());
+  driver = std::make_unique<Driver>(guest, before);
+  ASSERT_TRUE(driver->negotiate({1, 0}, {3, 1}));
+  guest.run();
+  state = before.save().value();
+  ShutdownService after(guest.loop());
+  ASSERT_TRUE(after.restore(nlohmann::json::from_cbor(nlohmann::json::to_cbor(state))));
+  driver->channel = guest.open(after, {.is_restored = true});
+  std::optional<Result<void>> outcome;
+  after.ask(ShutdownService::Kind::kPowerOff, ShutdownService::Manner::kOrderly, "", [&](Result<void> result) { outcome = result; });
+  ASSERT_TRUE(driver->next()) << "and no versions are offered again";
+  EXPECT_EQ(driver->header.type, static_cast<std::uint16_t>(IntegrationMessage::kShutdown));
+  EXPECT_EQ(driver->header.framework.major, 1U);
+  EXPECT_EQ(driver->header.service.minor, 1U);
+  driver->respond();
+  guest.run();
+  EXPECT_TRUE(outcome && *outcome);
+  driver.reset();
+}
+
+TEST(HeartbeatServiceTest, every_version_beats_and_goes_on_when_restored) {
+  for (const ServiceVersion version : {ServiceVersion{1, 0}, ServiceVersion{3, 0}}) {
+    FakeGuest guest;
+    HeartbeatService before(guest.loop(), std::chrono::hours(1)), after(guest.loop(), std::chrono::hours(1));
+    Driver driver(guest, before);
+    ASSERT_TRUE(driver.negotiate(version, version));
+    ASSERT_TRUE(driver.next());
+    EXPECT_EQ(driver.header.type, static_cast<std::uint16_t>(IntegrationMessage::kHeartbeat));
+    ASSERT_TRUE(after.restore(before.save().value()));
+    driver.channel = guest.open(after, {.is_restored = true});
+    EXPECT_EQ(after.health(), HeartbeatService::Health::kNoContact);
+    ASSERT_TRUE(driver.next());
+    driver.respond();
+    guest.run();
+    EXPECT_EQ(after.health(), HeartbeatService::Health::kAlive);
+    EXPECT_EQ(after.inspect()["health"], "alive");
+    driver.channel.reset();
+  }
+}
+
+TEST(TimeSyncServiceTest, every_version_sets_the_clock_again_when_restored) {
+  for (const ServiceVersion version : {ServiceVersion{1, 0}, ServiceVersion{3, 0}, ServiceVersion{4, 0}}) {
+    FakeGuest guest;
+    const TimeSyncService::Clocks clocks{[] { return std::uint64_t{7}; }, [] { return std::uint64_t{8}; }};
+    TimeSyncService before(guest.loop(), clocks, std::chrono::hours(1)), after(guest.loop(), clocks, std::chrono::hours(1));
+    const auto flags = [&](Driver& driver) {
+      return version.major == 4 ? driver.body<wire::TimeSyncReferenceData>().flags : driver.body<wire::TimeSyncData>().flags;
+    };
+    Driver driver(guest, before);
+    ASSERT_TRUE(driver.negotiate({version.major == 1 ? std::uint16_t{1} : std::uint16_t{3}, 0}, version));
+    ASSERT_TRUE(driver.next());
+    EXPECT_EQ(flags(driver), wire::kTimeSyncSync);
+    ASSERT_TRUE(after.restore(before.save().value()));
+    driver.channel = guest.open(after, {.is_restored = true});
+    ASSERT_TRUE(driver.next());
+    EXPECT_EQ(flags(driver), wire::kTimeSyncSync) << "it slept in a file";
+    driver.channel.reset();
+  }
+}
+
 class KeyValueServiceTest : public ::testing::Test {
  protected:
   /// Answers requests as a guest with one key in the automatic pool until the host asks no more.
@@ -295,6 +390,48 @@ TEST_F(KeyValueServiceTest, guest_tells_of_itself_and_reads_what_the_host_writes
   EXPECT_EQ(written_, (KeyValues{{"later", "on"}}));
   driver.channel->close();
   EXPECT_TRUE(service_.values(wire::KeyValuePool::kAutomatic).empty());
+}
+
+TEST_F(KeyValueServiceTest, every_version_tells_of_addresses_and_system_in_all_types) {
+  struct Told {
+    const char* key;
+    std::uint32_t type;
+    const char* value;
+  };
+  static constexpr Told kTold[] = {{"NetworkAddressIPv4", wire::kKeyValueTypeString, "10.0.2.15;192.168.7.1"},
+                                   {"NetworkAddressIPv6", wire::kKeyValueTypeString, "fe80::1"},
+                                   {"OSVersion", wire::kKeyValueTypeString, "5.1.2600"},
+                                   {"ServicePackMajor", wire::kKeyValueTypeU32, "3"},
+                                   {"Ticks", wire::kKeyValueTypeU64, "4294967297"}};
+  for (const ServiceVersion version : {ServiceVersion{1, 0}, ServiceVersion{3, 0}, ServiceVersion{4, 0}, ServiceVersion{5, 0}}) {
+    SCOPED_TRACE(version.major);
+    KeyValueService service(guest_.loop(), {}, std::chrono::hours(1));
+    Driver driver(guest_, service);
+    ASSERT_TRUE(driver.negotiate({version.major == 1 ? std::uint16_t{1} : std::uint16_t{3}, 0}, version));
+    while (driver.next()) {
+      auto item = driver.body<wire::KeyValueEnumerate>();
+      const bool has = item.header.pool == static_cast<std::uint8_t>(wire::KeyValuePool::kAutomatic) && item.index < std::size(kTold);
+      if (has) {
+        const Told& told = kTold[item.index];
+        item.data.type = told.type;
+        item.data.key_size = static_cast<std::uint32_t>(put_wide(told.key, item.data.key));
+        if (told.type == wire::kKeyValueTypeString) {
+          item.data.value_size = static_cast<std::uint32_t>(put_wide(told.value, item.data.value));
+        } else {
+          const le64 number(std::stoull(told.value));
+          item.data.value_size = told.type == wire::kKeyValueTypeU32 ? 4U : 8U;
+          std::memcpy(item.data.value.data(), &number, sizeof number);
+        }
+        driver.set_body(item);
+      }
+      driver.respond(has ? 0 : wire::kIntegrationNoMoreItems);
+    }
+    KeyValues expected;
+    for (const Told& told : kTold) expected[told.key] = told.value;
+    EXPECT_EQ(service.values(wire::KeyValuePool::kAutomatic), expected);
+    EXPECT_EQ(service.inspect()["automatic"]["OSVersion"], "5.1.2600");
+    driver.channel->close();
+  }
 }
 
 TEST_F(KeyValueServiceTest, values_too_long_are_refused) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "spec/keyboard/keyboard.h"
@@ -46,11 +47,37 @@ TEST_F(KeyboardTest, foreign_version_is_refused_and_strokes_are_lost) {
   EXPECT_FALSE(keyboard_.strike({0x1E}));
 }
 
+TEST_F(KeyboardTest, every_code_arrives_pressed_and_released_with_each_prefix) {
+  negotiate();
+  ASSERT_EQ(accepted_, 1U);
+  for (const bool is_e0 : {false, true}) {
+    for (const bool is_e1 : {false, true}) {
+      for (unsigned code = 1; code < 0x80; ++code) {
+        for (const bool is_release : {false, true}) {
+          ASSERT_TRUE(keyboard_.strike({static_cast<std::uint8_t>(code), is_release, is_e0, is_e1}));
+          const auto packet = channel_->receive();
+          ASSERT_TRUE(packet);
+          const auto event = packet->payload_as<protocol::Event>();
+          ASSERT_TRUE(event);
+          EXPECT_EQ(event->type, static_cast<std::uint32_t>(protocol::MessageType::kEvent));
+          EXPECT_EQ(event->make_code, code);
+          EXPECT_EQ(event->flags, (is_release ? protocol::kIsBreak : 0U) | (is_e0 ? protocol::kIsE0 : 0U) | (is_e1 ? protocol::kIsE1 : 0U));
+        }
+      }
+    }
+  }
+  EXPECT_EQ(keyboard_.inspect()["strokes"], 4 * 127 * 2);
+}
+
 TEST_F(KeyboardTest, lights_reach_the_host) {
   negotiate();
-  channel_->send(bytes_of(protocol::LedIndicators{4U, std::uint16_t{0}, std::uint16_t{6}}));
-  guest_.run();
-  EXPECT_EQ(leds_, 6);
+  for (const unsigned leds : {1U, 2U, 4U, 7U, 0U}) {
+    // As it lies in memory: the type, the lights, padding.
+    const std::array<std::uint8_t, 8> message = {4, 0, 0, 0, static_cast<std::uint8_t>(leds), 0, 0, 0};
+    channel_->send(std::as_bytes(std::span(message)));
+    guest_.run();
+    EXPECT_EQ(leds_, leds);
+  }
 }
 
 TEST_F(KeyboardTest, nonsense_takes_the_channel) {

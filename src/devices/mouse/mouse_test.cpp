@@ -64,6 +64,66 @@ TEST_F(MouseTest, describes_itself_then_reports) {
   EXPECT_EQ(report.wheel, 0xFF);
 }
 
+TEST_F(MouseTest, five_buttons_both_wheels_and_the_whole_plane_are_reported) {
+  negotiate(protocol::kVersion2_0);
+  ASSERT_TRUE(channel_->receive());
+  channel_->send(piped(protocol::Header{3U, 0U}));
+  guest_.run();
+  struct Report {
+    protocol::Header header;
+    protocol::InputReport report;
+  };
+  const auto moved = [&](PointerState state) {
+    EXPECT_TRUE(mouse_.move(state));
+    const auto packet = channel_->receive();
+    EXPECT_TRUE(packet);
+    const auto whole = packet->payload_as<Piped<Report>>();
+    EXPECT_TRUE(whole);
+    EXPECT_EQ(whole->message.header.type, static_cast<std::uint32_t>(protocol::MessageType::kInputReport));
+    EXPECT_EQ(whole->message.header.size, sizeof(protocol::InputReport));
+    return whole->message.report;
+  };
+  for (std::uint8_t button = 0; button < 5; ++button) {
+    EXPECT_EQ(moved({.buttons = static_cast<std::uint8_t>(1 << button)}).buttons, 1 << button);
+  }
+  EXPECT_EQ(moved({.buttons = 0xFF}).buttons, 0x1F) << "there is no sixth";
+  for (const std::int8_t notches : {std::int8_t{1}, std::int8_t{-1}, std::int8_t{127}, std::int8_t{-127}}) {
+    EXPECT_EQ(moved({.wheel = notches}).wheel, static_cast<std::uint8_t>(notches));
+    EXPECT_EQ(moved({.pan = notches}).pan, static_cast<std::uint8_t>(notches));
+  }
+  EXPECT_EQ(moved({.x = 0, .y = protocol::kAbsoluteMaximum}).y, protocol::kAbsoluteMaximum);
+  EXPECT_EQ(mouse_.inspect()["reports"], 5 + 1 + 8 + 1);
+}
+
+/// The bits of an input report as HID 1.11, 6.2.2 has a driver count them.
+TEST_F(MouseTest, descriptor_describes_the_report_that_is_sent) {
+  negotiate(protocol::kVersion2_0);
+  const auto info = channel_->receive();
+  ASSERT_TRUE(info);
+  const auto described = info->payload_as<Piped<protocol::InitialDeviceInfo>>();
+  ASSERT_TRUE(described);
+  const auto bytes = info->payload().subspan(sizeof(Piped<protocol::InitialDeviceInfo>), described->message.descriptor.report_length);
+  std::size_t bits = 0, size = 0, count = 0;
+  int depth = 0;
+  for (std::size_t at = 0; at < bytes.size();) {
+    const auto item = std::to_integer<unsigned>(bytes[at]);
+    const std::size_t length = (item & 3) == 3 ? 4 : item & 3;
+    ASSERT_LE(at + 1 + length, bytes.size()) << "the last item is cut off";
+    const auto value = length == 0 ? 0 : std::to_integer<unsigned>(bytes[at + 1]);
+    switch (item & 0xFC) {
+      case 0x74: size = value; break;
+      case 0x94: count = value; break;
+      case 0x80: bits += size * count; break;
+      case 0xA0: ++depth; break;
+      case 0xC0: --depth; break;
+      default: break;
+    }
+    at += 1 + length;
+  }
+  EXPECT_EQ(bits, sizeof(protocol::InputReport) * 8);
+  EXPECT_EQ(depth, 0);
+}
+
 TEST_F(MouseTest, foreign_version_is_refused) {
   negotiate(0x00010000);
   EXPECT_EQ(approved_, 0);

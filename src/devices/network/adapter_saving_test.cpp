@@ -96,6 +96,47 @@ TEST_F(NetworkAdapterTest, saved_and_restored_it_goes_on) {
   std::swap(channel_, restored);
 }
 
+TEST_F(NetworkAdapterTest, what_waits_for_room_in_the_ring_is_saved_too) {
+  connect(nvsp::kVersion6_1, 1500, {.ring_pages = 2});
+  const auto frame = make_frame({});
+  for (std::uint32_t i = 0; i < sections_; ++i) {
+    ASSERT_TRUE(backend_->sink->deliver(frame, {}));
+    backend_->sink->finish_delivery();
+  }
+  const nlohmann::json state = nlohmann::json::from_cbor(nlohmann::json::to_cbor(adapter_->save().value()));
+  TestingBackend other_backend;
+  NetworkAdapter other({"net0", {}, kAddress, {}}, guest_.loop(), other_backend);
+  ASSERT_TRUE(other.start());
+  ASSERT_TRUE(other.restore(state));
+  auto restored = guest_.open(other, {.ring_pages = 9, .is_restored = true});
+  restored->signal();
+  guest_.run();
+  std::size_t in_the_ring = 0, after = 0;
+  while (const auto packet = channel_->try_receive()) in_the_ring += unpack(*packet).size();
+  while (const auto packet = restored->try_receive()) after += unpack(*packet).size();
+  EXPECT_GT(in_the_ring, 0U);
+  EXPECT_GT(after, 0U);
+  EXPECT_EQ(in_the_ring + after, sections_);
+  restored.reset();
+}
+
+TEST_F(NetworkAdapterTest, a_link_that_failed_before_the_save_is_told_after_it) {
+  connect();
+  const nlohmann::json state = adapter_->save().value();
+  TestingBackend other_backend;
+  NetworkAdapter other({"net0", {}, kAddress, {}}, guest_.loop(), other_backend);
+  ASSERT_TRUE(other.start());
+  other_backend.sink->set_link(false);  // the new host has no such cable
+  ASSERT_TRUE(other.restore(state));
+  auto restored = guest_.open(other, {.ring_pages = 9, .is_restored = true});
+  const auto packet = restored->try_receive();
+  ASSERT_TRUE(packet);
+  const auto messages = unpack(*packet);
+  ASSERT_EQ(messages.size(), 1U);
+  EXPECT_EQ(object_at<rndis::IndicateStatus>(messages[0].body).status, static_cast<std::uint32_t>(rndis::Status::kMediaDisconnect));
+  restored.reset();
+}
+
 TEST_F(NetworkAdapterTest, a_broken_state_is_refused) {
   connect();
   deliver(make_frame({}));

@@ -65,6 +65,7 @@ Result<void> NetworkAdapter::open(vmbus::Channel& channel) {
   }
   channel_ = &channel;
   tell_backend();
+  tell_link();  // to a restored driver: this host's cable may be out, or in
   return {};
 }
 

@@ -24,6 +24,7 @@ constexpr std::size_t kBatch = 65536;
 constexpr std::size_t kTurn = 1U << 20;
 /// What is still taken out of the ring of a guest that has closed the channel, and how long its reader has for it.
 constexpr std::size_t kLastWords = 1U << 20;
+constexpr int kLastTurns = 64;
 constexpr auto kFlushLimit = std::chrono::seconds(10);
 
 vmbus::Offer make_offer(const ConnectionOptions& options) {
@@ -74,7 +75,8 @@ Result<void> Connection::open(vmbus::Channel& channel) {
 void Connection::close(vmbus::Channel& channel, Closed done) {
   if (channel_ == &channel) {
     // A guest that closes without waiting has its last words in the ring.
-    while (to_host_.size() - to_host_done_ < kLastWords && !program_gone_) {
+    for (int turn = 0; turn < kLastTurns && to_host_.size() - to_host_done_ < kLastWords && !program_gone_; ++turn) {
+      channel.start_turn();
       const auto got = receive_batch(kLastWords);
       if (!got || !*got) break;
     }

@@ -264,6 +264,21 @@ TEST_F(SocketsTest, last_words_of_a_guest_that_closes_its_channel_arrive) {
   EXPECT_EQ(read(program), "<end>");
 }
 
+TEST_F(SocketsTest, last_words_of_many_packets_arrive_too) {
+  const UniqueFd program = connect("guest-1234");
+  GuestChannel& channel = open(0, 40);
+  constexpr std::size_t kPackets = 3 * vmbus::kPacketsATurn;
+  for (std::size_t i = 0; i < kPackets; ++i) ASSERT_TRUE(send(channel, "w"));
+  channel.close();  // before the loop has had a turn
+  run();
+  std::string got;
+  for (std::string part = read(program); part != "<end>"; part = read(program)) {
+    ASSERT_FALSE(part.empty()) << got.size();
+    got += part;
+  }
+  EXPECT_EQ(got, std::string(kPackets, 'w'));
+}
+
 TEST_F(SocketsTest, a_slow_program_holds_the_guest_and_a_slow_guest_the_program) {
   const UniqueFd program = connect("guest-1234");
   GuestChannel& channel = open();

@@ -37,7 +37,7 @@ inline constexpr std::uint32_t kIsUnicode = 1, kIsBreak = 2, kIsE0 = 4, kIsE1 = 
 
 struct LedIndicators {
   le32 type;
-  le16 reserved, leds;  ///< bit 0 scroll, 1 num, 2 caps
+  le16 leds, reserved;  ///< bit 0 scroll, 1 num, 2 caps
 };
 
 }  // namespace bygone::spec::keyboard
