@@ -118,7 +118,10 @@ void ScsiDisk::execute(const ScsiCommand& command, Done done) {
     case Opcode::kWrite12:
     case Opcode::kWrite16: return transfer(command, info, std::move(done));
     case Opcode::kSynchronizeCache10:
-    case Opcode::kSynchronizeCache16: return flush(std::move(done));
+    case Opcode::kSynchronizeCache16:
+      // SBC-3 5.22: all of it is written whatever is asked for, but what is not there is an error.
+      if (!fits(block_range(command), info)) return done(illegal(scsi::kLbaOutOfRange));
+      return flush(std::move(done));
     case Opcode::kWriteSame10:
     case Opcode::kWriteSame16: return write_same(command, info, std::move(done));
     case Opcode::kUnmap: return unmap(command, info, std::move(done));
@@ -139,6 +142,7 @@ std::optional<ScsiOutcome> ScsiDisk::answer(const ScsiCommand& command, const Bl
     case Opcode::kInquiry:
       return inquire(command, {scsi::kTypeDisk, "Virtual Disk", info.identity, info});
     case Opcode::kRequestSense: {
+      if ((command.cdb[1] & 1) != 0) return illegal(scsi::kInvalidFieldInCdb);  // SPC-4 6.39: descriptor format, which we do not have
       ScsiOutcome pending = attention_ ? check_condition(scsi::kSenseUnitAttention, *attention_) : good();
       attention_.reset();
       return reply(command, bytes_of(pending.sense), command.cdb[4]);

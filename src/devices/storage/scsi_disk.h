@@ -19,6 +19,7 @@ class ScsiDisk final : public ScsiTarget {
 
   void execute(const ScsiCommand& command, Done done) override;
   void raise_attention(spec::scsi::AdditionalSense what) override { attention_ = what; }
+  void reset() override { attention_.reset(); }
   [[nodiscard]] nlohmann::json save() const override;
   [[nodiscard]] Result<void> restore(const nlohmann::json& state) override;
   [[nodiscard]] nlohmann::json inspect() const override;

@@ -83,6 +83,7 @@ std::optional<ScsiOutcome> ScsiDvd::answer(const ScsiCommand& command) {
     case Opcode::kInquiry: return inquire(command, {scsi::kTypeDvd, "Virtual DVD-ROM", {}, std::nullopt});
     case Opcode::kTestUnitReady: return medium_.device ? good() : no_medium();
     case Opcode::kRequestSense: {
+      if ((command.cdb[1] & 1) != 0) return illegal();  // SPC-4 6.39: descriptor format, which we do not have
       ScsiOutcome pending = attention_ ? check_condition(scsi::kSenseUnitAttention, *attention_) : good();
       attention_.reset();
       return reply(command, bytes_of(pending.sense), command.cdb[4]);
@@ -306,6 +307,12 @@ void ScsiDvd::read(const ScsiCommand& command, Done done) {
     done(std::move(outcome));
   };
   medium_.device->submit(std::move(request));
+}
+
+void ScsiDvd::reset() {
+  locked_ = false;
+  event_ = MediaEvent::kNone;
+  attention_.reset();
 }
 
 nlohmann::json ScsiDvd::save() const {

@@ -76,6 +76,8 @@ class ScsiTarget {
   virtual void execute(const ScsiCommand& command, Done done) = 0;
   /// To be told with the next command: kCapacityChanged, kMediumMayHaveChanged…
   virtual void raise_attention(spec::scsi::AdditionalSense what) = 0;
+  /// The machine resets: what the guest asked for or had not heard means nothing to the next one.
+  virtual void reset() = 0;
   [[nodiscard]] virtual nlohmann::json save() const = 0;
   [[nodiscard]] virtual Result<void> restore(const nlohmann::json& state) = 0;
   [[nodiscard]] virtual nlohmann::json inspect() const = 0;

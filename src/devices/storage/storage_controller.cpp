@@ -19,9 +19,13 @@ namespace {
 
 /// Requests of one channel that may be on their way at once; more wait in the ring.
 constexpr std::size_t kMaximumInFlight = 512;
+/// What they may hold of the host's memory, page lists above all: 512 of the largest that we allow take half of it.
+constexpr std::size_t kMaximumHeldBytes = 8U << 20;
+constexpr std::size_t kBytesOfAPage = 32;  // its number, twice, and its iovec
 constexpr std::uint32_t kMaximumTransferBytes = 1U << 20;
 constexpr std::size_t kSmallestPacket = 12;  // the header; the body is zeroes then
 constexpr std::size_t kKeptRequests = 64;
+constexpr std::size_t kKeptBytes = 32768;  // larger ones are not kept
 
 template <typename T>
 T body_as(const wire::StoragePacket& packet) {
@@ -48,14 +52,16 @@ struct StorageController::Request {
   std::shared_ptr<ScsiTarget> target;  ///< keeps a detached one alive
   ScsiOutcome outcome;
   std::uint8_t refusal = 0;            ///< an SRB status: the command never reached a target
+  std::size_t held_bytes = 0;          ///< about what it takes of the host's memory
 };
 
 struct StorageController::ChannelState {
   explicit ChannelState(vmbus::Channel& opened) : channel(opened) {}
   vmbus::Channel& channel;
   std::size_t in_flight = 0;
+  std::size_t held_bytes = 0;                    ///< of those in flight
   std::deque<std::unique_ptr<Request>> replies;  ///< done, waiting for room in the ring
-  bool stopped_reading = false;                  ///< at kMaximumInFlight
+  bool stopped_reading = false;                  ///< enough is in flight, or replies wait
   Closed closed;                                 ///< set: closing
 };
 
@@ -224,7 +230,7 @@ Result<void> StorageController::drain(ChannelState& state) {
   draining_ = true;
   auto work = [&]() -> Result<void> {
     for (;;) {
-      if (state.in_flight >= kMaximumInFlight || !state.replies.empty()) {
+      if (state.in_flight >= kMaximumInFlight || state.held_bytes >= kMaximumHeldBytes || !state.replies.empty()) {
         state.stopped_reading = true;
         return {};
       }
@@ -270,9 +276,11 @@ Result<void> StorageController::handle_packet(ChannelState& state, std::unique_p
   request->channel = &state;
   request->target.reset();
   request->refusal = 0;
+  request->held_bytes = packet.payload().size() + packet.buffers().pages().size() * kBytesOfAPage;
   if (request->reply.operation == static_cast<std::uint32_t>(StorageOperation::kExecuteSrb)) {
     ++state.in_flight;
     ++in_flight_;
+    state.held_bytes += request->held_bytes;
     execute(std::move(request));
     return {};
   }
@@ -433,6 +441,7 @@ void StorageController::process_completions() {
     request->outcome.keep.reset();
     --state.in_flight;
     --in_flight_;
+    state.held_bytes -= request->held_bytes;
     if (!state.closed) state.replies.push_back(std::move(request));
     if (std::ranges::find(touched, &state.channel) == touched.end()) touched.push_back(&state.channel);
   }
@@ -447,7 +456,8 @@ void StorageController::process_completions() {
       continue;
     }
     auto sent = send_replies(*state);
-    if (sent && state->stopped_reading && state->replies.empty()) sent = drain(*state);
+    // Not from here: each drain of a guest that fills its ring without end would lead to the next.
+    if (state->stopped_reading && state->replies.empty()) state->channel.receive_again();
     if (!sent) {
       state->channel.fail(std::move(sent).error());
       continue;
@@ -502,7 +512,7 @@ Result<void> StorageController::send_replies(ChannelState& state) {
     BYGONE_ASSIGN(const bool sent, state.channel.complete(request->transaction_id,
                                                           bytes_of(request->reply).first(packet_size())));
     if (!sent) return {};
-    if (free_requests_.size() < kKeptRequests) free_requests_.push_back(std::move(request));
+    if (free_requests_.size() < kKeptRequests && request->held_bytes <= kKeptBytes) free_requests_.push_back(std::move(request));
     state.replies.pop_front();
   }
   return {};
@@ -514,14 +524,18 @@ void StorageController::reset() {
   phase_ = Phase::kNew;
   version_ = 0;
   bus_changed_ = false;
+  for (auto& [lun, entry] : luns_) entry.target->reset();
 }
 
 Result<nlohmann::json> StorageController::save() {
-  // No vCPU runs, so nothing new comes; what is on its way ends in the rings.
+  // No vCPU runs, so nothing new comes; what is on its way ends in the rings. An image whose host does not answer never ends.
+  const auto limit = std::chrono::steady_clock::now() + options_.save_limit;
   while (in_flight_ != 0) {
     {
       std::unique_lock lock(mutex_);
-      completed_.wait(lock, [this] { return !completions_.empty(); });
+      if (!completed_.wait_until(lock, limit, [this] { return !completions_.empty(); })) {
+        return fail(ErrorCode::kBusy, "{}: {} requests to disk images have not ended", options_.name, in_flight_);
+      }
     }
     process_completions();
   }

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -38,6 +39,7 @@ struct StorageOptions {
   Guid instance;                           ///< stable over the machine's life; which controller this is to the guest
   std::uint16_t maximum_subchannels = 0;   ///< besides the primary; a processor each is what guests use
   Log log = {};                            ///< hears of images that fail
+  std::chrono::milliseconds save_limit = std::chrono::seconds(30);  ///< how long save() waits for requests in flight
 };
 
 class StorageController final : public vmbus::Device {
@@ -68,6 +70,7 @@ class StorageController final : public vmbus::Device {
   void close(vmbus::Channel& channel, Closed done) override;
   [[nodiscard]] Result<void> on_signal(vmbus::Channel& channel) override;
   void reset() override;
+  /// Errors: kBusy (images that do not answer).
   [[nodiscard]] Result<nlohmann::json> save() override;
   [[nodiscard]] Result<void> restore(const nlohmann::json& state) override;
   [[nodiscard]] nlohmann::json inspect() const override;

@@ -8,6 +8,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <thread>
 
 #include "disk/memory_block_device.h"
 #include "vmbus/testing/fake_guest.h"
@@ -161,6 +162,25 @@ TEST_F(StorageTest, every_version_connects_and_unknown_ones_are_refused) {
   ASSERT_EQ(control(StorageOperation::kBeginInitialization), 0U);
   EXPECT_EQ(control(StorageOperation::kQueryProtocolVersion, le16(std::uint16_t{0x0701})), wire::kStorageStatusRevisionMismatch);
   EXPECT_EQ(control(StorageOperation::kQueryProtocolVersion, le16(wire::kStorageVersion6_0)), 0U);
+}
+
+TEST_F(StorageTest, every_version_reads_and_writes) {
+  controller_.attach_disk(0, disk_);
+  for (const auto version : {wire::kStorageVersion4_2, wire::kStorageVersion5_1, wire::kStorageVersion6_0, wire::kStorageVersion6_2}) {
+    SCOPED_TRACE(version);
+    connect(version);
+    const auto bytes = pattern(4096, version);
+    guest_.write(pages_, 0, bytes);
+    const Reply written = execute(cdb10(Opcode::kWrite10, 16, 8), 4096);
+    EXPECT_TRUE(written.is_good());
+    EXPECT_EQ(written.packet_bytes, version == wire::kStorageVersion4_2 ? 48U : 64U);
+    guest_.write(pages_, 0, std::vector<std::byte>(4096));
+    EXPECT_TRUE(execute(cdb10(Opcode::kRead10, 16, 8), 4096).is_good());
+    EXPECT_EQ(data(4096), bytes);
+    expect_sense(execute(cdb10(Opcode::kRead10, 16384, 1), 512), scsi::kSenseIllegalRequest, scsi::kLbaOutOfRange);
+    EXPECT_EQ(controller_.inspect()["protocol"], fmt::format("{}.{}", version >> 8, version & 0xFF));
+    channel_->close();
+  }
 }
 
 TEST_F(StorageTest, properties_offer_subchannels_from_5_1_on) {
@@ -317,6 +337,66 @@ TEST_F(StorageTest, a_full_host_and_a_lost_image_are_told_apart) {
   expect_sense(execute(cdb10(Opcode::kSynchronizeCache10, 0, 0)), scsi::kSenseDataProtect, scsi::kSpaceAllocationFailed);
   expect_sense(execute(cdb10(Opcode::kWrite10, 0, 1), 512, 1), scsi::kSenseHardwareError, scsi::kInternalTargetFailure);
   EXPECT_EQ(controller_.inspect()["host_failures"], 3);
+}
+
+TEST_F(StorageTest, every_command_that_a_failing_host_spoils_says_so) {
+  controller_.attach_disk(0, std::make_shared<FailingDevice>(ErrorCode::kIo));
+  controller_.attach_dvd(1, {std::make_shared<FailingDevice>(ErrorCode::kIo)});
+  connect();
+  const auto spoiled = [&](const Reply& reply, scsi::AdditionalSense what) { expect_sense(reply, scsi::kSenseMediumError, what); };
+  spoiled(execute(cdb10(Opcode::kRead10, 0, 1), 512), scsi::kUnrecoveredReadError);
+  spoiled(execute({0x08, 0, 0, 0, 1}, 512), scsi::kUnrecoveredReadError);
+  spoiled(execute({0x0A, 0, 0, 0, 1}, 512), scsi::kWriteError);
+  spoiled(execute(cdb10(Opcode::kSynchronizeCache10, 0, 0)), scsi::kWriteError);
+  guest_.write(pages_, 0, std::vector<std::byte>(512));
+  spoiled(execute({0x93, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4}, 512), scsi::kWriteError);
+  struct {
+    scsi::UnmapHeader header;
+    scsi::UnmapDescriptor descriptors[2];
+  } list;
+  list.header.descriptor_bytes = std::uint16_t{32};
+  list.descriptors[0].block_count = list.descriptors[1].block_count = 8U;
+  guest_.write(pages_, 0, bytes_of(list));
+  spoiled(execute({0x42, 0, 0, 0, 0, 0, 0, 0, 40}, 40), scsi::kWriteError);
+  spoiled(execute(cdb10(Opcode::kRead10, 0, 1), 2048, 1), scsi::kUnrecoveredReadError);
+  EXPECT_EQ(controller_.inspect()["host_failures"], 7);
+  EXPECT_TRUE(execute({0x00}).is_good()) << "the disk is still there";
+}
+
+TEST_F(StorageTest, sense_of_commands_that_ask_for_what_is_not_there) {
+  controller_.attach_disk(0, disk_);
+  connect();
+  const auto illegal = [&](const Reply& reply, scsi::AdditionalSense what) { expect_sense(reply, scsi::kSenseIllegalRequest, what); };
+  illegal(execute(cdb10(Opcode::kSynchronizeCache10, 16385, 0)), scsi::kLbaOutOfRange);
+  illegal(execute(cdb10(Opcode::kVerify10, 16384, 1)), scsi::kLbaOutOfRange);
+  illegal(execute({0x93, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 512), scsi::kInvalidFieldInCdb);  // WRITE SAME of nothing
+  guest_.write(pages_, 0, pattern(512, 1));
+  illegal(execute({0x93, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4}, 512), scsi::kInvalidFieldInParameters);
+  illegal(execute({0x42, 0, 0, 0, 0, 0, 0, 0, 4}, 4), scsi::kParameterListLength);
+  illegal(execute({0x9E, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32}, 32), scsi::kInvalidFieldInCdb);
+  illegal(execute({0x12, 0, 5, 0, 36}, 36), scsi::kInvalidFieldInCdb);  // a page without EVPD
+  illegal(execute({0x03, 1, 0, 0, 18}, 18), scsi::kInvalidFieldInCdb);  // descriptor format
+  illegal(execute({0x15, 0x10, 0, 0, 24}, 24), scsi::kInvalidOpcode);
+}
+
+TEST_F(StorageTest, request_sense_tells_what_waits_and_takes_it_away) {
+  controller_.attach_disk(0, disk_);
+  connect();
+  controller_.announce_resize(0);
+  guest_.run();
+  ASSERT_TRUE(channel_->receive());
+  const auto sense = [&] {
+    EXPECT_TRUE(execute({0x03, 0, 0, 0, 18}, 18).is_good());
+    scsi::FixedSense told;
+    std::memcpy(&told, data(18).data(), 18);
+    return told;
+  };
+  EXPECT_TRUE(execute({0x12, 0, 0, 0, 36}, 36).is_good()) << "INQUIRY is answered meanwhile";
+  const auto told = sense();
+  EXPECT_EQ(told.key, scsi::kSenseUnitAttention);
+  EXPECT_EQ(told.additional_code, scsi::kCapacityChanged.code);
+  EXPECT_EQ(sense().key, scsi::kSenseNone);
+  EXPECT_TRUE(execute({0x00}).is_good());
 }
 
 TEST_F(StorageTest, read_only_disk_says_so_and_refuses_writes) {
@@ -500,6 +580,46 @@ TEST_F(StorageTest, completions_wait_for_room_and_none_is_lost) {
   EXPECT_EQ(answered, started);
 }
 
+TEST_F(StorageTest, a_full_ring_takes_several_turns_and_not_the_stack) {
+  controller_.attach_disk(0, disk_);
+  connect(wire::kStorageVersion6_2, {.ring_pages = 200});
+  guest_.run();
+  constexpr std::uint64_t kCommands = 4 * vmbus::kPacketsATurn;
+  for (std::uint64_t id = 1; id <= kCommands; ++id) start({0x00}, 0, id);
+  const std::uint64_t before = channel_->host().statistics().packets_received;
+  guest_.loop().run_once(std::chrono::milliseconds(0));
+  EXPECT_LE(channel_->host().statistics().packets_received - before, vmbus::kPacketsATurn) << "in one turn";
+  std::uint64_t answered = 0;
+  for (int i = 0; i < 10; ++i) {
+    while (next()) ++answered;
+  }
+  EXPECT_EQ(answered, kCommands);
+}
+
+TEST_F(StorageTest, requests_in_flight_hold_a_bounded_part_of_the_hosts_memory) {
+  auto held = std::make_shared<HeldBlockDevice>(8 << 20);
+  controller_.attach_disk(0, held);
+  connect(wire::kStorageVersion6_2, {.ring_pages = 1200});
+  // Each names 60000 pages for a single block.
+  const std::vector<std::uint64_t> many(60000, pages_[0]);
+  wire::StoragePacket packet = {};
+  packet.operation = static_cast<std::uint32_t>(StorageOperation::kExecuteSrb);
+  wire::StorageScsiRequest srb = {};
+  srb.cdb_length = 16;
+  srb.data_transfer_length = 512U;
+  std::ranges::copy(cdb10(Opcode::kRead10, 0, 1), srb.cdb_or_sense.begin());
+  std::memcpy(packet.body.data(), &srb, sizeof srb);
+  for (std::uint64_t id = 1; id <= 10; ++id) ASSERT_TRUE(channel_->send_gpa_direct(bytes_of(packet), many, 0, 60000U * 4096, id)) << id;
+  guest_.run();
+  EXPECT_EQ(held->held.size(), 5U) << "8 MiB at 32 bytes a page";
+  int answered = 0;
+  for (int round = 0; round < 10; ++round) {
+    held->release();
+    while (next()) ++answered;
+  }
+  EXPECT_EQ(answered, 10);
+}
+
 TEST_F(StorageTest, closing_waits_for_requests_in_flight) {
   auto held = std::make_shared<HeldBlockDevice>(8 << 20);
   controller_.attach_disk(0, held);
@@ -526,6 +646,28 @@ TEST_F(StorageTest, subchannel_carries_commands) {
   const auto reply = next(second.get());
   ASSERT_TRUE(reply);
   EXPECT_TRUE(reply->is_good());
+}
+
+TEST_F(StorageTest, subchannel_that_breaks_disturbs_no_other) {
+  controller_.attach_disk(0, disk_);
+  connect();
+  ASSERT_EQ(control(StorageOperation::kCreateSubChannels, le16(std::uint16_t{2})), 0U);
+  auto first = guest_.open(controller_, {.ring_pages = 5, .subchannel_index = 1});
+  auto second = guest_.open(controller_, {.ring_pages = 5, .subchannel_index = 2});
+  first->to_host_pages().store(vmbus::RingPages::Field::kWriteIndex, 12345);
+  first->signal();
+  guest_.run();
+  EXPECT_TRUE(first->failure());
+  for (GuestChannel* channel : {channel_.get(), second.get()}) {
+    start(cdb10(Opcode::kRead10, 0, 1), 512, 5, 0, 0, channel);
+    const auto reply = next(channel);
+    ASSERT_TRUE(reply);
+    EXPECT_TRUE(reply->is_good());
+  }
+  EXPECT_EQ(controller_.inspect()["channels"], 2);
+  first = guest_.open(controller_, {.ring_pages = 5, .subchannel_index = 1});
+  start(cdb10(Opcode::kRead10, 0, 1), 512, 6, 0, 0, first.get());
+  EXPECT_TRUE(next(first.get()));
 }
 
 TEST_F(StorageTest, hot_added_disk_is_announced_and_hot_removed_one_is_gone) {
@@ -611,6 +753,24 @@ TEST_F(StorageTest, dvd_reads_and_changes_media) {
   expect_sense(execute(cdb10(Opcode::kRead10, 16, 1), 2048, 1), scsi::kSenseNotReady, scsi::kMediumNotPresent);
 }
 
+TEST_F(StorageTest, tray_that_a_guest_has_locked_opens_after_a_reset) {
+  controller_.attach_disk(0, disk_);
+  controller_.attach_dvd(1, {std::make_shared<MemoryBlockDevice>(8 << 20)});
+  connect();
+  EXPECT_TRUE(execute({0x1E, 0, 0, 0, 1}, 0, 1).is_good());
+  controller_.announce_resize(0);
+  guest_.run();
+  channel_->close();
+  controller_.reset();
+  std::optional<Result<void>> outcome;
+  controller_.eject_medium(1, ScsiDvd::Force::kRespectLock, [&](Result<void> result) { outcome = result; });
+  guest_.run();
+  ASSERT_TRUE(outcome);
+  EXPECT_TRUE(*outcome);
+  connect();
+  EXPECT_TRUE(execute({0x00}).is_good()) << "the next guest reads the size anyway";
+}
+
 TEST_F(StorageTest, dvd_answers_what_drivers_ask) {
   disk::BlockDeviceInfo info;
   info.size_bytes = 2 << 20;
@@ -653,6 +813,68 @@ TEST_F(StorageTest, saved_state_continues_with_replies_that_found_no_room) {
   while (next(reopened.get())) ++replies;
   EXPECT_GE(replies, 1);
   EXPECT_EQ(last_id_, 99U);
+}
+
+TEST_F(StorageTest, saving_waits_for_requests_in_flight_and_their_answers_go_out_before) {
+  auto held = std::make_shared<HeldBlockDevice>(8 << 20);
+  controller_.attach_disk(0, held);
+  connect();
+  for (std::uint64_t id = 1; id <= 8; ++id) start(cdb10(Opcode::kRead10, static_cast<std::uint32_t>(id), 1), 512, id);
+  guest_.run();
+  ASSERT_EQ(held->held.size(), 8U);
+  std::jthread image([&] { held->release(); });
+  const auto state = controller_.save().value();
+  EXPECT_EQ(controller_.inspect()["in_flight"], 0);
+  StorageController fresh({"scsi0", {}, 3}, guest_.loop());
+  fresh.attach_disk(0, held);
+  guest_.run();
+  ASSERT_TRUE(fresh.restore(nlohmann::json::from_cbor(nlohmann::json::to_cbor(state))));
+  std::vector<bool> seen(9);
+  while (const auto reply = channel_->try_receive()) seen.at(reply->transaction_id()) = true;
+  EXPECT_EQ(std::ranges::count(seen, true), 8) << "what was in flight lies in the ring that the restored guest reads";
+}
+
+TEST_F(StorageTest, saving_beside_an_image_that_does_not_answer_fails_and_harms_nothing) {
+  auto held = std::make_shared<HeldBlockDevice>(8 << 20);
+  StorageController controller({.name = "scsi0", .instance = {}, .save_limit = std::chrono::milliseconds(1)}, guest_.loop());
+  controller.attach_disk(0, held);
+  channel_ = guest_.open(controller, {.ring_pages = 9});
+  ASSERT_EQ(control(StorageOperation::kBeginInitialization), 0U);
+  ASSERT_EQ(control(StorageOperation::kQueryProtocolVersion, le16(wire::kStorageVersion6_2)), 0U);
+  ASSERT_EQ(control(StorageOperation::kQueryProperties), 0U);
+  ASSERT_EQ(control(StorageOperation::kEndInitialization), 0U);
+  start(cdb10(Opcode::kRead10, 0, 1), 512, 1);
+  guest_.run();
+  EXPECT_EQ(controller.save().error().code, ErrorCode::kBusy);
+  held->release();
+  EXPECT_TRUE(next());
+  EXPECT_TRUE(controller.save());
+  channel_->close();
+}
+
+TEST_F(StorageTest, saved_drives_and_disks_remember_what_the_guest_has_not_heard) {
+  controller_.attach_disk(0, disk_);
+  controller_.attach_dvd(1, {});
+  connect();
+  EXPECT_TRUE(execute({0x1E, 0, 0, 0, 1}, 0, 1).is_good());
+  controller_.announce_resize(0);
+  controller_.insert_medium(1, {std::make_shared<MemoryBlockDevice>(8 << 20)});
+  guest_.run();
+  const auto state = nlohmann::json::from_cbor(nlohmann::json::to_cbor(controller_.save().value()));
+  StorageController fresh({"scsi0", {}, 3}, guest_.loop());
+  fresh.attach_disk(0, disk_);
+  fresh.attach_dvd(1, {std::make_shared<MemoryBlockDevice>(8 << 20)});
+  guest_.run();
+  ASSERT_TRUE(fresh.restore(state));
+  const auto old = std::move(channel_);
+  channel_ = guest_.open(fresh, {.ring_pages = 9, .is_restored = true});
+  while (channel_->receive()) {
+  }
+  expect_sense(execute({0x00}), scsi::kSenseUnitAttention, scsi::kCapacityChanged);
+  expect_sense(execute({0x00}, 0, 1), scsi::kSenseUnitAttention, scsi::kMediumMayHaveChanged);
+  EXPECT_EQ(fresh.inspect()["luns"]["1"]["locked"], true);
+  EXPECT_TRUE(execute({0x00}, 0, 1).is_good());
+  channel_->close();
 }
 
 }  // namespace
