@@ -5,6 +5,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "devices/video/edid.h"
 #include "spec/video/synthvid.h"
 
 namespace bygone::devices::video {
@@ -14,6 +15,7 @@ using protocol::MessageType;
 
 namespace {
 
+constexpr std::array kVersions = {protocol::kVersion3_0, protocol::kVersion3_2, protocol::kVersion3_3, protocol::kVersion3_4, protocol::kVersion3_5};
 constexpr std::uint32_t kMaximumSide = 16384;
 constexpr auto kResolutions = std::to_array<Resolution>(
     {{640, 480},   {800, 600},   {1024, 768},  {1152, 864},  {1280, 720},  {1280, 800},  {1280, 1024}, {1440, 900},  {1600, 900},  {1600, 1200}, {1680, 1050},
@@ -34,6 +36,36 @@ protocol::Header header(MessageType type, std::size_t size) {
 std::uint32_t widen_565(std::uint16_t pixel) {
   const std::uint32_t red = pixel >> 11, green = (pixel >> 5) & 0x3F, blue = pixel & 0x1F;
   return ((red * 255 / 31) << 16) | ((green * 255 / 63) << 8) | (blue * 255 / 31);
+}
+
+/// A monochrome pointer in colours. What inverts the screen cannot be shown: it is black with a white rim, to be seen on any ground.
+PointerShape colour(const PointerShape& shape) {
+  constexpr std::uint32_t kBlack = 0xFF000000, kWhite = 0xFFFFFFFF;
+  const std::size_t line = (shape.width + 7) / 8;
+  const auto bit = [&](std::size_t plane, std::int64_t x, std::int64_t y) {
+    const std::size_t at = (plane * shape.height + static_cast<std::size_t>(y)) * line + static_cast<std::size_t>(x) / 8;
+    return (shape.data[at] & std::byte{static_cast<std::uint8_t>(0x80 >> x % 8)}) != std::byte{0};
+  };
+  const auto inverts = [&](std::int64_t x, std::int64_t y) {
+    return x >= 0 && y >= 0 && x < shape.width && y < shape.height && bit(0, x, y) && bit(1, x, y);
+  };
+  PointerShape coloured{shape.width, shape.height, shape.hot_x, shape.hot_y, true, {}};
+  coloured.data.reserve(std::size_t{shape.width} * shape.height * 4);
+  for (std::int64_t y = 0; y < shape.height; ++y) {
+    for (std::int64_t x = 0; x < shape.width; ++x) {
+      std::uint32_t pixel = 0;
+      if (!bit(0, x, y)) {
+        pixel = bit(1, x, y) ? kWhite : kBlack;
+      } else if (bit(1, x, y)) {
+        pixel = kBlack;
+      } else if (inverts(x - 1, y) || inverts(x + 1, y) || inverts(x, y - 1) || inverts(x, y + 1)) {
+        pixel = kWhite;
+      }
+      const le32 wire(pixel);
+      coloured.data.insert(coloured.data.end(), bytes_of(wire).begin(), bytes_of(wire).end());
+    }
+  }
+  return coloured;
 }
 
 }  // namespace
@@ -62,7 +94,9 @@ Result<void> Video::prefer(Resolution resolution) {
                                              options_.vram_megabytes),
                                  "Give the machine more of it: video.memory in its definition"});
   }
-  options_.preferred = resolution;
+  if (std::exchange(options_.preferred, resolution) == resolution) return {};
+  // Newer drivers hear at once what their screen would like to be.
+  if (is_open() && version_ >= protocol::kVersion3_4 && mode().width != 0) send_features();
   return {};
 }
 
@@ -97,6 +131,7 @@ void Video::reset() {
   version_ = 0;
   vram_address_.reset();
   shape_ = {};
+  shape_is_growing_ = false;
   set_mode({});
 }
 
@@ -118,6 +153,18 @@ Result<void> Video::on_message(std::span<const std::byte> message) {
     case MessageType::kPointerShape: return on_pointer_shape(message);
     case MessageType::kDirt: return on_dirt(message);
     case MessageType::kResolutionRequest: return on_resolution_request(message);
+    case MessageType::kBiosInfoRequest: {
+      protocol::BiosInfoResponse response;
+      response.header = header(MessageType::kBiosInfoResponse, sizeof response);
+      send_object(response);
+      return {};
+    }
+    case MessageType::kCapabilityRequest: {
+      protocol::CapabilityResponse response = {};
+      response.header = header(MessageType::kCapabilityResponse, sizeof response);
+      send_object(response);
+      return {};
+    }
     default: return fail(ErrorCode::kCorrupt, "video message type {}", head.type.value());
   }
 }
@@ -125,11 +172,11 @@ Result<void> Video::on_message(std::span<const std::byte> message) {
 Result<void> Video::on_version(std::span<const std::byte> message) {
   BYGONE_ASSIGN(const auto request, parse<protocol::VersionRequest>(message, "version request"));
   const std::uint32_t wanted = request.version;
-  const bool is_known = wanted == protocol::kVersion3_0 || wanted == protocol::kVersion3_2 || wanted == protocol::kVersion3_5;
+  const bool is_known = std::ranges::find(kVersions, wanted) != kVersions.end();
   protocol::VersionResponse response;
   response.header = header(MessageType::kVersionResponse, sizeof response);
   response.version = wanted;
-  response.is_accepted = !is_known ? 0 : wanted == protocol::kVersion3_5 ? protocol::kAcceptedWithVersionExchange : protocol::kAccepted;
+  response.is_accepted = !is_known ? 0 : wanted >= protocol::kVersion3_3 ? protocol::kAcceptedWithVersionExchange : protocol::kAccepted;
   version_ = is_known ? wanted : 0;
   send_object(response);
   return {};
@@ -180,10 +227,17 @@ Result<void> Video::on_situation(std::span<const std::byte> message) {
 void Video::request_features(const ScreenMode& mode) {
   if (mode_with_features_ == mode) return;
   mode_with_features_ = mode;
-  protocol::FeatureChange features;
-  features.header = header(MessageType::kFeatureChange, sizeof features);
-  features.wants_dirt = features.wants_pointer_position = features.wants_pointer_shape = features.wants_situation = 1;
-  send_object(features);
+  send_features();
+}
+
+void Video::send_features() {
+  protocol::FeatureChange2 features;
+  const bool has_edid = version_ >= protocol::kVersion3_4;
+  const std::size_t size = has_edid ? sizeof features : sizeof features.base;
+  features.base.header = header(MessageType::kFeatureChange, size);
+  features.base.wants_dirt = features.base.wants_pointer_position = features.base.wants_pointer_shape = features.base.wants_situation = 1;
+  std::ranges::copy(make_edid(options_.preferred.width, options_.preferred.height), features.edid);
+  send({bytes_of(features).first(size)});
 }
 
 Result<void> Video::on_pointer_position(std::span<const std::byte> message) {
@@ -200,17 +254,22 @@ Result<void> Video::on_pointer_shape(std::span<const std::byte> message) {
   if (part.width > protocol::kPointerMaximumSide || part.height > protocol::kPointerMaximumSide) {
     return fail(ErrorCode::kCorrupt, "a pointer of {}x{} pixels", part.width.value(), part.height.value());
   }
-  const std::size_t total = std::size_t{part.width} * part.height * (part.is_argb != 0 ? 4 : 3);
-  if (part.part == 0) {
+  // A shape of one part comes with the last part's number at once.
+  if (part.part == 0 || !shape_is_growing_) {
     shape_ = {part.width, part.height, part.hot_x, part.hot_y, part.is_argb != 0, {}};
   }
-  // The message says its length itself; framing may have padded it.
-  const std::size_t told = std::min<std::size_t>(part.header.size, message.size());
-  const auto data = message.first(std::max(told, sizeof part)).subspan(sizeof part);
+  const std::size_t total = std::size_t{shape_.height} * (shape_.is_argb ? shape_.width * 4 : (shape_.width + 7) / 8 * 2);
+  // What the header says of the message's length counts the header for some drivers and not for others.
+  const auto data = message.subspan(sizeof part);
   const std::size_t room = total - std::min(total, shape_.data.size());
   shape_.data.insert(shape_.data.end(), data.begin(), data.begin() + static_cast<std::ptrdiff_t>(std::min(room, data.size())));
-  if ((part.part == protocol::kPointerLastPart || shape_.data.size() >= total) && observer_ != nullptr) observer_->pointer_shaped(shape_);
+  shape_is_growing_ = part.part != protocol::kPointerLastPart && shape_.data.size() < total;
+  if (!shape_is_growing_ && shape_.data.size() == total) show_pointer();
   return {};
+}
+
+void Video::show_pointer() {
+  if (observer_ != nullptr) observer_->pointer_shaped(shape_.is_argb ? shape_ : colour(shape_));
 }
 
 Result<void> Video::on_dirt(std::span<const std::byte> message) {
@@ -249,6 +308,7 @@ Result<void> Video::on_resolution_request(std::span<const std::byte> message) {
   list.reserve(all.size());
   for (const Resolution& one : all) list.push_back({one.width, one.height});
   response.header = header(MessageType::kResolutionResponse, sizeof response + list.size() * sizeof list[0]);
+  std::ranges::copy(make_edid(options_.preferred.width, options_.preferred.height), response.edid);
   response.count = static_cast<std::uint8_t>(list.size());
   response.default_index = 0;
   send({bytes_of(response), std::as_bytes(std::span(list))});

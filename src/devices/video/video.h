@@ -33,8 +33,8 @@ struct Rectangle {
 
 struct PointerShape {
   std::uint32_t width = 0, height = 0, hot_x = 0, hot_y = 0;
-  bool is_argb = false;
-  std::vector<std::byte> data;
+  bool is_argb = false;         ///< always, for observers: monochrome ones are coloured first
+  std::vector<std::byte> data;  ///< 4 bytes a pixel, blue first, lines without gaps
 };
 
 /// A screen that shows the guest's picture. Threading: called on the device's loop; must be quick.
@@ -80,7 +80,7 @@ class Video final : public vmbus::PacketDevice {
   [[nodiscard]] ScreenMode mode() const;
   /// Errors: kNotFound before the guest has set a mode; kOutOfRange when its framebuffer is not memory.
   [[nodiscard]] Result<Picture> capture() const;
-  /// What a guest that asks for resolutions is told to prefer. On the device's loop. Errors: kOutOfRange (no side may be zero, and
+  /// What a guest that asks for resolutions is told to prefer; from 3.4 on it is told when this changes. On the device's loop. Errors: kOutOfRange (no side may be zero, and
   /// the picture must fit the video memory).
   [[nodiscard]] Result<void> prefer(Resolution resolution);
 
@@ -98,9 +98,11 @@ class Video final : public vmbus::PacketDevice {
   [[nodiscard]] Result<void> on_situation(std::span<const std::byte> message);
   [[nodiscard]] Result<void> on_pointer_position(std::span<const std::byte> message);
   [[nodiscard]] Result<void> on_pointer_shape(std::span<const std::byte> message);
+  void show_pointer();
   [[nodiscard]] Result<void> on_dirt(std::span<const std::byte> message);
   [[nodiscard]] Result<void> on_resolution_request(std::span<const std::byte> message);
   void request_features(const ScreenMode& mode);
+  void send_features();
   void set_mode(const ScreenMode& mode);
 
   memory::GuestMemory& memory_;
@@ -109,7 +111,8 @@ class Video final : public vmbus::PacketDevice {
   std::uint32_t version_ = 0;
   std::optional<std::uint64_t> vram_address_;
   ScreenMode mode_with_features_;  ///< for which the driver has been asked for features
-  PointerShape shape_;
+  PointerShape shape_;  ///< as the guest sends it
+  bool shape_is_growing_ = false;  ///< parts of it are to come
   mutable std::mutex mutex_;
   ScreenMode mode_;  // guarded by mutex_
   std::uint64_t dirty_messages_ = 0;

@@ -12,8 +12,9 @@ namespace bygone::spec::synthvid {
 inline constexpr Guid kInterface = make_guid(0xda0a7802, 0xe377, 0x4aac, {0x8e, 0x77, 0x05, 0x58, 0xeb, 0x10, 0x73, 0xf8});
 inline constexpr Guid kInstance = make_guid(0x5620e0c7, 0x8062, 0x4dce, {0xae, 0xb7, 0x52, 0x0c, 0x7e, 0xf7, 0x61, 0x71});
 
-/// Minor in the high half, major in the low one.
-inline constexpr std::uint32_t kVersion3_0 = 0x00000003, kVersion3_2 = 0x00020003, kVersion3_5 = 0x00050003;
+/// Minor in the high half, major in the low one. Windows 7, 8, 8.1, 10.
+inline constexpr std::uint32_t kVersion3_0 = 0x00000003, kVersion3_2 = 0x00020003, kVersion3_3 = 0x00030003, kVersion3_4 = 0x00040003,
+                               kVersion3_5 = 0x00050003;
 
 enum class MessageType : std::uint32_t {
   kError = 0,
@@ -27,8 +28,12 @@ enum class MessageType : std::uint32_t {
   kPointerShape = 8,
   kFeatureChange = 9,
   kDirt = 10,
+  kBiosInfoRequest = 11,   ///< from 3.3 on; nothing follows the header
+  kBiosInfoResponse = 12,
   kResolutionRequest = 13,
   kResolutionResponse = 14,
+  kCapabilityRequest = 15,  ///< from 3.5 on; nothing follows the header
+  kCapabilityResponse = 16,
 };
 
 struct Header {
@@ -82,7 +87,8 @@ struct PointerPosition {
 };
 static_assert(sizeof(PointerPosition) == 18);
 
-/// A shape comes in parts 0, 1, …; the last one has kLastPart or fills the shape.
+/// A shape comes in parts 0, 1, …, of which the last one has kPointerLastPart; so has the only one. Data: 4 bytes a pixel, blue first,
+/// or, monochrome, two bitmaps with lines of whole bytes: what is kept of the screen (AND), then what is inverted in it (XOR).
 struct PointerShape {
   Header header;
   std::uint8_t part = 0;
@@ -98,6 +104,12 @@ struct FeatureChange {
   std::uint8_t wants_dirt = 0, wants_pointer_position = 0, wants_pointer_shape = 0, wants_situation = 0;
 };
 static_assert(sizeof(FeatureChange) == 12);
+/// From 3.4 on, where the host may set the resolution.
+struct FeatureChange2 {
+  FeatureChange base;
+  std::uint8_t edid[128] = {};
+};
+static_assert(sizeof(FeatureChange2) == 140);
 
 struct Rectangle {
   le32 left, top, right, bottom;  ///< two's complement; right and bottom are outside
@@ -124,5 +136,19 @@ struct ResolutionResponse {
   std::uint8_t is_standard = 0;
 };
 static_assert(sizeof(ResolutionResponse) == 139);
+
+struct BiosInfoResponse {
+  Header header;
+  le32 generation_2 = 1U;  ///< the driver may be stopped
+  le32 reserved[3];
+};
+static_assert(sizeof(BiosInfoResponse) == 24);
+
+struct CapabilityResponse {
+  Header header;
+  le32 locks_on_disconnect;
+  le32 reserved[15];
+};
+static_assert(sizeof(CapabilityResponse) == 72);
 
 }  // namespace bygone::spec::synthvid
