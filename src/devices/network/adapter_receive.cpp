@@ -14,7 +14,10 @@ namespace net = spec::internet;
 using nvsp::MessageType;
 
 bool NetworkAdapter::has_room() const {
-  return channel_ == nullptr || !receive_ || receive_->free_sections() >= kMostRanges / 4 || receive_->free_sections() * 2 > receive_->section_count();
+  const bool has_room = channel_ == nullptr || !receive_ || receive_->free_sections() >= kMostRanges / 4 ||
+                        receive_->free_sections() * 2 > receive_->section_count();
+  if (!has_room) starved_ = true;
+  return has_room;
 }
 
 bool NetworkAdapter::deliver(std::span<const std::byte> frame, const bygone::network::FrameNotes& notes) {

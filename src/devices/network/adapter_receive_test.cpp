@@ -1,6 +1,10 @@
 #include "devices/network/network_adapter.h"
 
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "devices/network/testing_adapter.h"
+#include "network/tap.h"
 
 // From the wire to the guest.
 namespace bygone::devices::network {
@@ -45,6 +49,44 @@ TEST_F(NetworkAdapterTest, without_room_frames_are_lost_and_the_back_end_hears_w
   EXPECT_EQ(backend_->room_again, 1);
   EXPECT_TRUE(backend_->sink->has_room());
   EXPECT_TRUE(deliver(frame));
+}
+
+TEST_F(NetworkAdapterTest, a_back_end_that_only_asks_hears_of_room_too) {
+  connect();
+  const auto frame = make_frame({});
+  while (backend_->sink->has_room()) ASSERT_TRUE(deliver(frame)) << "it asks first, so nothing is lost";
+  EXPECT_EQ(backend_->room_again, 0);
+  EXPECT_FALSE(receive_all().empty());
+  EXPECT_EQ(backend_->room_again, 1);
+  // A driver that goes away, or takes its buffer back, makes room as well.
+  while (backend_->sink->has_room()) ASSERT_TRUE(deliver(frame));
+  channel_->close();
+  EXPECT_EQ(backend_->room_again, 2);
+  EXPECT_TRUE(backend_->sink->has_room());
+}
+
+TEST_F(NetworkAdapterTest, frames_of_a_host_interface_stop_while_the_guest_is_slow_and_none_is_lost) {
+  int pair[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+  const UniqueFd wire(pair[1]);
+  const auto interface = bygone::network::create_frame_descriptor(guest_.loop(), UniqueFd(pair[0]), "pair", {});
+  adapter_ = std::make_unique<NetworkAdapter>(AdapterOptions{"net0", {}, kAddress, {}}, guest_.loop(), *interface);
+  ASSERT_TRUE(adapter_->start());
+  connect();
+  const auto frame = make_frame({});
+  std::size_t sent = 0, received = 0;
+  for (int idle = 0; idle < 20;) {  // until neither the guest's buffer nor the socket takes more
+    const bool took = ::write(wire.get(), frame.data(), frame.size()) > 0;
+    sent += took ? 1 : 0;
+    idle = took ? 0 : idle + 1;
+    guest_.run();
+  }
+  EXPECT_GT(sent, sections_ / 2);
+  for (int round = 0; round < 1000 && received < sent; ++round) received += receive_all().size();
+  EXPECT_EQ(received, sent);
+  EXPECT_EQ(adapter_->inspect()["frames_without_room"], 0);
+  channel_.reset();
+  adapter_.reset();  // before its back end
 }
 
 TEST_F(NetworkAdapterTest, frames_wait_for_room_in_the_ring) {

@@ -93,7 +93,8 @@ void NetworkAdapter::drop_receive_buffer() {
   filling_.reset();
   waiting_batches_.clear();
   ++batch_generation_;
-  starved_ = false;
+  // Without a buffer there is room for everything: it goes nowhere.
+  if (std::exchange(starved_, false)) backend_.has_room_again();
 }
 
 void NetworkAdapter::on_gpadl_teardown(vmbus::Channel&, vmbus::GpadlId id) {

@@ -145,7 +145,7 @@ class NetworkAdapter final : public vmbus::Device, private bygone::network::Fram
   std::deque<Completion> waiting_completions_;
   bool draining_ = false;
   bool drain_posted_ = false;
-  bool starved_ = false;
+  mutable bool starved_ = false;  ///< the back end has heard that there is no room, and waits to hear of some
   std::uint64_t batches_sent_ = 0;
   bool backend_knows_large_ = false;
   std::uint32_t backend_knows_mtu_ = 0;
