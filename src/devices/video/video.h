@@ -80,8 +80,8 @@ class Video final : public vmbus::PacketDevice {
   [[nodiscard]] ScreenMode mode() const;
   /// Errors: kNotFound before the guest has set a mode; kOutOfRange when its framebuffer is not memory.
   [[nodiscard]] Result<Picture> capture() const;
-  /// What a guest that asks for resolutions is told to prefer; from 3.4 on it is told when this changes. On the device's loop. Errors: kOutOfRange (no side may be zero, and
-  /// the picture must fit the video memory).
+  /// What a guest that asks for resolutions is told to prefer; from 3.4 on it is told when this changes. On the device's loop.
+  /// Errors: kOutOfRange (no side may be zero, and the picture must fit the video memory).
   [[nodiscard]] Result<void> prefer(Resolution resolution);
 
   void reset() override;
