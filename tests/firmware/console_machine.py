@@ -35,13 +35,21 @@ class Machine:
         end = time.monotonic() + limit
         with self.changed:
             while True:
-                text = re.sub(rb"\x1b\[[0-9;=?]*[a-zA-Z]", b" ", bytes(self.output))
+                text = self._plain()
                 if match := re.search(pattern.encode(), text[self.seen:], re.S):
                     self.seen += match.end()
                     return match
                 ended = b"[the machine ended]" in self.output
                 if ended or not self.changed.wait(end - time.monotonic()):
                     raise AssertionError(f"no {pattern!r}; the console's end: {text[-800:]!r}")
+
+    def _plain(self):
+        return re.sub(rb"\x1b\[[0-9;=?]*[a-zA-Z]", b" ", bytes(self.output))
+
+    def text(self):
+        """All that has come."""
+        with self.changed:
+            return self._plain().decode(errors="replace")
 
     def send(self, text):
         self.process.stdin.write(text.encode())

@@ -20,7 +20,8 @@
 
 /// SEC's own region at the top of low memory: HOBs, page tables, the DXE core, its stack and first heap.
 #define REGION_BYTES     SIZE_16MB
-#define DXE_STACK_BYTES  SIZE_128KB
+/// Boot loaders may use 128 KiB (UEFI 2.10, 2.3.4); the rest is for who starts them, and a page that nothing may reach.
+#define DXE_STACK_BYTES  (SIZE_128KB + SIZE_16KB)
 
 #define LEGACY_AREA_BASE  0xA0000
 #define LEGACY_AREA_END   0x100000

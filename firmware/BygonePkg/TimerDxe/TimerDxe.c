@@ -126,7 +126,10 @@ SetTimerPeriod (
     EnableApicTimerInterrupt ();
   }
 
-  mPeriod = TimerPeriod;
+  // A tick whose handlers were left for good, for they faulted, is over with this.
+  mInTick      = FALSE;
+  mMissedTicks = 0;
+  mPeriod      = TimerPeriod;
   return EFI_SUCCESS;
 }
 

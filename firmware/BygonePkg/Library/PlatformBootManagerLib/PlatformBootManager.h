@@ -17,6 +17,7 @@
 #include <Library/UefiBootServicesTableLib.h>
 #include <Library/UefiLib.h>
 #include <Library/UefiRuntimeServicesTableLib.h>
+#include <Protocol/Cpu.h>
 #include <Protocol/VmbusChannel.h>
 
 /// Points ConIn, ConOut and ErrOut at the keyboard, the screen and COM1, as far as they exist.
@@ -37,6 +38,26 @@ ForEachChannel (
 /// From now on a fault in a boot loader ends that loader only.
 VOID
 FaultsCatch (
+  VOID
+  );
+
+/// Has the processor take these exceptions on a stack of their own, and watches the end of the stack that boot loaders run on.
+EFI_STATUS
+FaultStacksPrepare (
+  IN EFI_CPU_ARCH_PROTOCOL  *Cpu,
+  IN CONST UINT8            *Vectors,
+  IN UINTN                  Count
+  );
+
+/// Whether a stack pointer is into them: what it belongs to is the handling of a fault.
+BOOLEAN
+FaultStacksHold (
+  IN UINT64  Address
+  );
+
+/// The stack pointer with which a function is entered that goes on after a fault, on a stack of its own.
+UINT64
+FaultStacksRecoveryTop (
   VOID
   );
 
