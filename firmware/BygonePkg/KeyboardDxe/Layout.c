@@ -23,6 +23,7 @@ STATIC CONST UINT8  mKeypadScan[] = {
 #define CODE_LEFT_CONTROL  0x1D
 #define CODE_LEFT_SHIFT    0x2A
 #define CODE_RIGHT_SHIFT   0x36
+#define CODE_PRINT         0x37              ///< with E0; without, the keypad's asterisk
 #define CODE_LEFT_ALT      0x38
 #define CODE_CAPS_LOCK     0x3A
 #define CODE_F1            0x3B
@@ -59,6 +60,8 @@ ShiftBit (
       return EFI_RIGHT_LOGO_PRESSED;
     case CODE_MENU:
       return EFI_MENU_KEY_PRESSED;
+    case CODE_PRINT:
+      return Extended ? EFI_SYS_REQ_PRESSED : 0;
     default:
       return 0;
   }
@@ -181,7 +184,7 @@ KeyboardHandleKey (
       Changed         = TRUE;
     } else if ((Flags & KEY_BREAK) != 0) {
       return;
-    } else if (ToggleKey (Keyboard, Code)) {
+    } else if (((Flags & KEY_E0) == 0) && ToggleKey (Keyboard, Code)) {
       KeyboardSendLeds (Keyboard);
       Changed = TRUE;
     } else if (!Translate (Keyboard, Code, (BOOLEAN)((Flags & KEY_E0) != 0), &Data.Key)) {
