@@ -183,7 +183,7 @@ Definition extract(const Document& document) {
   take(document, "huge_pages", machine.uses_huge_pages);
   take_size(document, "code_cache", machine.code_cache_bytes);
   const Document& boot = member(document, "boot");
-  machine.boot = {text_of(boot, "firmware"), text_of(boot, "kernel"), text_of(boot, "initrd"), text_of(boot, "command_line")};
+  machine.boot = {text_of(boot, "firmware"), text_of(boot, "order"), text_of(boot, "kernel"), text_of(boot, "initrd"), text_of(boot, "command_line")};
   for (const Document& disk : member(document, "disks")) {
     machine.disks.push_back({text_of(disk, "path"), false});
     take(disk, "undo", machine.disks.back().undo);

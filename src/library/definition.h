@@ -19,7 +19,7 @@ inline constexpr std::size_t kMaximumDefinitionBytes = 1 << 20;
 
 struct Definition {
   struct Boot {
-    std::string firmware, kernel, initrd, command_line;
+    std::string firmware, order, kernel, initrd, command_line;
   };
   struct Disk {
     std::string path;

@@ -21,6 +21,7 @@ constexpr Choices kEngines[] = {"auto", "kvm", "software"};
 
 constexpr Field kBoot[] = {
     {.name = "firmware", .description = "A Generation 2 UEFI firmware image; absent: Bygone's own", .maximum = kPathLength},
+    {.name = "order", .description = "Drives that the firmware tries first, at every start: disk, disk2, dvd, divided by commas; absent: as the guest or an earlier order has left it", .maximum = 1024},
     {.name = "secure_boot", .kind = FieldKind::kBoolean, .description = "Only signed boot programs. This version's firmware checks no signatures: with true the machine is not started"},
     {.name = "kernel", .description = "A Linux kernel (bzImage) to start instead of firmware", .maximum = kPathLength},
     {.name = "initrd", .description = "The kernel's initial RAM disk", .maximum = kPathLength},

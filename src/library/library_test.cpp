@@ -30,7 +30,7 @@ constexpr std::string_view kWhole = R"({
   "code_cache": "32M",
   "processors": 2,
   "memory": "512M",
-  "boot": {"kernel": "vmlinuz", "initrd": "initrd", "command_line": "quiet"},
+  "boot": {"order": "dvd,disk", "kernel": "vmlinuz", "initrd": "initrd", "command_line": "quiet"},
   "disks": [{"path": "XP.vhdx"}, {"path": "/data/d.vhdx"}],
   "dvds": [{}, {"path": "xp.iso"}],
   "network": [{"connection": "nat", "mac": "00:15:5d:01:02:03"}],
@@ -57,6 +57,7 @@ TEST(Definition, every_field_arrives) {
   EXPECT_EQ(xp.code_cache_bytes, 32U << 20);
   EXPECT_EQ(xp.processors, 2U);
   EXPECT_EQ(xp.memory_bytes, 512U << 20);
+  EXPECT_EQ(xp.boot.order, "dvd,disk");
   EXPECT_EQ(xp.boot.kernel, "vmlinuz");
   EXPECT_EQ(xp.boot.command_line, "quiet");
   ASSERT_EQ(xp.disks.size(), 2U);

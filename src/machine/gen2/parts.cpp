@@ -289,7 +289,7 @@ Result<void> Machine::Parts::create_firmware() {
 }
 
 Result<void> Machine::Parts::set_boot_order(const FirmwareBoot& boot) {
-  if (boot.boot_order.empty()) return {};
+  if (boot.boot_order.empty() || !options.saved_state.empty()) return {};  // one that is resumed is past its boot manager
   std::vector<firmware::BootDevice> devices;
   for (const std::uint8_t lun : boot.boot_order) {
     if (lun >= options.disks.size()) {

@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <csignal>
 #include <ctime>
 #include <filesystem>
@@ -43,23 +42,6 @@ struct BootArguments {
   bool verbose = false;
 };
 
-/// "disk", "disk2", "dvd", … as a drive's place: the disks come before the DVDs.
-Result<std::uint8_t> parse_boot_device(const std::string& text, const BootArguments& arguments) {
-  const bool is_dvd = text.starts_with("dvd");
-  const std::size_t count = (is_dvd ? arguments.dvds : arguments.disks).size();
-  const std::string_view digits = std::string_view(text).substr(std::min<std::size_t>(is_dvd ? 3 : 4, text.size()));
-  std::size_t number = 1;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
-  const bool is_number = digits.empty() || (error == std::errc() && end == digits.data() + digits.size());
-  if ((!is_dvd && !text.starts_with("disk")) || !is_number || number == 0) {
-    return fail(ErrorCode::kInvalidArgument, "\"{}\" is not a drive to boot from; use disk, disk2, dvd, dvd2 and so on", text);
-  }
-  if (number > count) {
-    return fail(ErrorCode::kInvalidArgument, "the boot order names {}, and there are {} of its kind", text, count);
-  }
-  return static_cast<std::uint8_t>((is_dvd ? arguments.disks.size() : 0) + (arguments.efi.empty() ? 0 : 1) + number - 1);
-}
-
 Result<void> attach_efi_program(const std::string& path, gen2::MachineOptions& options) {
   auto program = read_file(path, kMaximumEfiProgram);
   if (!program) return std::unexpected(std::move(program).error().within("reading the UEFI program"));
@@ -93,9 +75,9 @@ Result<gen2::MachineOptions> make_options(const BootArguments& arguments, cpu::E
       BYGONE_ASSIGN(firmware, gen2::find_firmware());
     }
     gen2::FirmwareBoot boot{firmware, arguments.variables, {}};
-    for (const std::string& device : arguments.boot_order) {
-      BYGONE_ASSIGN(const std::uint8_t place, parse_boot_device(device, arguments));
-      boot.boot_order.push_back(place);
+    for (const std::string& drive : arguments.boot_order) {
+      BYGONE_ASSIGN(const auto places, gen2::parse_boot_order(drive, arguments.disks.size(), arguments.dvds.size()));
+      for (const std::uint8_t place : places) boot.boot_order.push_back(static_cast<std::uint8_t>(place + (arguments.efi.empty() ? 0 : 1)));
     }
     options.boot = std::move(boot);
   }

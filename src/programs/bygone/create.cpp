@@ -23,7 +23,7 @@ struct CreateArguments {
   std::uint32_t processors = 1;
   std::vector<std::string> disks, dvds;
   std::string new_disk, disk_kind = "dynamic", parent;
-  std::string kernel, initrd, append, firmware;
+  std::string kernel, initrd, append, firmware, boot_order;
   std::vector<std::string> networks;
   std::string com2 = "none", notes;
 };
@@ -53,6 +53,7 @@ Document definition_of(const CreateArguments& arguments) {
                        {"memory", arguments.memory}};
   Document boot = Document::object();
   put(boot, "firmware", absolute(arguments.firmware));
+  put(boot, "order", arguments.boot_order);
   put(boot, "kernel", absolute(arguments.kernel));
   put(boot, "initrd", absolute(arguments.initrd));
   put(boot, "command_line", arguments.append);
@@ -163,6 +164,7 @@ void add_create_command(CLI::App& root, CommandContext& context) {
   command->add_option("--initrd", arguments->initrd, "Its initial RAM disk")->type_name("FILE");
   command->add_option("--append", arguments->append, "Its command line")->type_name("TEXT");
   command->add_option("--firmware", arguments->firmware, "UEFI firmware other than Bygone's own")->type_name("FILE");
+  command->add_option("--boot-order", arguments->boot_order, "Drives that the firmware tries first, such as dvd,disk")->type_name("LIST");
   command->add_option("--com2", arguments->com2, "The second serial port: none, null, pty, file:PATH or socket:PATH")->capture_default_str()->type_name("PORT");
   command->add_option("--notes", arguments->notes, "Whatever you like")->type_name("TEXT");
   context.add_json_flag(*command);

@@ -101,7 +101,9 @@ Result<gen2::MachineOptions> machine_options(const library::Definition& definiti
     if (firmware.empty()) {
       BYGONE_ASSIGN(firmware, gen2::find_firmware());
     }
-    options.boot = gen2::FirmwareBoot{firmware, folder.variables()};
+    auto order = gen2::parse_boot_order(boot.order, definition.disks.size(), definition.dvds.size());
+    if (!order) return std::unexpected(misunderstood(std::move(order).error(), folder, {"boot", "order"}));
+    options.boot = gen2::FirmwareBoot{firmware, folder.variables(), std::move(*order)};
   }
   for (const library::Definition::Disk& disk : definition.disks) BYGONE_CHECK(open_into(options, folder.resolve(disk.path), false));
   for (const std::string& dvd : definition.dvds) {
