@@ -1,6 +1,6 @@
 // Links: bygone_firmware
 // Firmware that does what it likes with the helper ports. FuzzInput: steps of {u8 kind, ...}: a command descriptor that is run, bytes put
-// into memory, an access to a port, a reset.
+// into memory, an access to a port, a reset, a request for random numbers.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -30,7 +30,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   firmware::HelperPorts ports(memory, store, {}, Log());
   FuzzInput input(data, size);
   while (!input.is_empty()) {
-    switch (input.take<std::uint8_t>() % 5) {
+    switch (input.take<std::uint8_t>() % 6) {
       case 0:
         (void)memory.write_object({kDescriptor}, input.take<uefi::NvramDescriptor>());
         run(ports);
@@ -56,7 +56,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         const auto port = static_cast<std::uint16_t>(0x28 + input.take<std::uint8_t>() % 8);
         const auto width = static_cast<std::uint8_t>(1U << (input.take<std::uint8_t>() % 3));
         ports.write(port, width, input.take<std::uint32_t>());
-        if (ports.read(port, width) != 0xFFFFFFFF) std::abort();
+        if (const std::uint32_t value = ports.read(port, width); value != 0xFFFFFFFF && value != 0) std::abort();
+        break;
+      }
+      case 4: {
+        (void)memory.write_object({kDescriptor}, input.take<uefi::CryptoDescriptor>());
+        ports.write(uefi::kSelectorPort, 4, static_cast<std::uint32_t>(uefi::Selector::kCrypto));
+        ports.write(uefi::kDataPort, 4, kDescriptor);
         break;
       }
       default: ports.reset(); break;

@@ -403,13 +403,18 @@ class Boot(BootCase):
         subprocess.run(["make", "-s", "-B", "-C", ROOT / "sdk/hello", "CXX=clang++", f"OUT={self.folder}"], check=True)
         self.check_hello(self.folder / "hello.efi")
 
-    def test_program_that_is_none_is_named_and_the_menu_opens(self):
-        rubbish = self.folder / "rubbish.efi"
+    def test_program_that_is_none_is_refused_or_named_and_the_menu_opens(self):
+        program = self.folder / "program.efi"
         for content in (b"", b"MZ", random.Random(3).randbytes(5000)):
-            rubbish.write_bytes(content)
-            machine = self.start("--efi", rubbish)
-            machine.expect("does not start: |nothing to boot|not a UEFI program|empty")
-            machine.stop()
+            program.write_bytes(content)
+            self.start("--efi", program).expect("program.efi: this is not a UEFI program")
+        damaged = bytearray(pathlib.Path(HELLO).read_bytes())
+        header = int.from_bytes(damaged[0x3C:0x40], "little")
+        damaged[header + 4:header + 6] = b"\x4c\x01"  # a program, for another processor
+        program.write_bytes(damaged)
+        machine = self.start("--efi", program)
+        machine.expect("ended: Unsupported.*nothing to boot")
+        machine.expect("Boot Manager.*Continue.*Reset")
 
     def test_dvd_boots_by_el_torito(self):
         iso = self.make_dvd(HELLO)

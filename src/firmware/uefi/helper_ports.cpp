@@ -1,6 +1,9 @@
 #include "firmware/uefi/helper_ports.h"
 
+#include <sys/random.h>
+
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -21,8 +24,10 @@ constexpr std::uint32_t kSavedVersion = 1;
 HelperPorts::HelperPorts(memory::GuestMemory& memory, VariableStore& variables, Events events, Log log)
     : memory_(memory), variables_(variables), events_(std::move(events)), log_(std::move(log)) {}
 
-std::uint32_t HelperPorts::read(std::uint16_t, std::uint8_t) {
-  return 0xFFFFFFFF;  // no selector of ours has data to read; all-ones is what "absent" reads as
+std::uint32_t HelperPorts::read(std::uint16_t port, std::uint8_t size) {
+  const std::lock_guard lock(mutex_);
+  if (port == uefi::kDataPort && size == 4 && selector_ == static_cast<std::uint32_t>(Selector::kNfitSize)) return 0;  // a table of no bytes
+  return 0xFFFFFFFF;  // no other selector of ours has data to read; all-ones is what "absent" reads as
 }
 
 void HelperPorts::write(std::uint16_t port, std::uint8_t size, std::uint32_t value) {
@@ -84,7 +89,8 @@ void HelperPorts::write_data(std::uint32_t value) {
       if (events_.boot_finalized) events_.boot_finalized();
       return;
     case Selector::kNvram: run_nvram({value}); return;
-    case Selector::kCrypto: return;  // our firmware draws from the entropy record; others see no success status
+    case Selector::kCrypto: run_crypto({value}); return;
+    case Selector::kNfitSize: return;
     case Selector::kDebugString: log_debug_string({value}); return;
   }
   if (log_limit_.allow()) log_.debug("the firmware wrote {:#x} to unknown selector {:#x}", value, selector_);
@@ -118,6 +124,30 @@ void HelperPorts::run_nvram(memory::Gpa address) {
   descriptor->status = static_cast<std::uint64_t>(status);
   if (auto written = memory_.write_object(address, *descriptor); !written && log_limit_.allow()) {
     log_.warning("answering the firmware's variable request: {}", written.error().text());
+  }
+}
+
+void HelperPorts::run_crypto(memory::Gpa address) {
+  auto descriptor = memory_.read_object<uefi::CryptoDescriptor>(address);
+  if (!descriptor) {
+    if (log_limit_.allow()) log_.warning("the firmware's request for random numbers at {:#x} is not in RAM", address.value);
+    return;
+  }
+  const std::size_t bytes = descriptor->buffer_bytes;
+  Status status = Status::kUnsupported;
+  if (descriptor->command == uefi::kCryptoRandomNumber) {
+    std::array<std::byte, uefi::kMaximumRandomBytes> random;
+    if (bytes > random.size()) {
+      status = Status::kInvalidParameter;
+    } else if (::getrandom(random.data(), bytes, 0) != static_cast<ssize_t>(bytes)) {
+      status = Status::kDeviceError;
+    } else {
+      status = memory_.write({descriptor->buffer_address}, std::span(random).first(bytes)) ? Status::kSuccess : Status::kInvalidParameter;
+    }
+  }
+  descriptor->status = static_cast<std::uint64_t>(status);
+  if (auto written = memory_.write_object(address, *descriptor); !written && log_limit_.allow()) {
+    log_.warning("answering the firmware's request for random numbers: {}", written.error().text());
   }
 }
 

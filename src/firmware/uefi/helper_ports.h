@@ -38,6 +38,7 @@ class HelperPorts {
  private:
   void write_data(std::uint32_t value);
   void run_nvram(memory::Gpa descriptor);
+  void run_crypto(memory::Gpa descriptor);
   spec::uefi::Status get(spec::uefi::NvramDescriptor& descriptor);
   spec::uefi::Status set(const spec::uefi::NvramDescriptor& descriptor);
   spec::uefi::Status next_name(spec::uefi::NvramDescriptor& descriptor, bool is_first);

@@ -119,6 +119,39 @@ TEST_F(HelperPortsTest, hostile_descriptors_do_no_harm) {
   EXPECT_EQ(store_.used_bytes(), 0U);
 }
 
+class HelperPortsCryptoTest : public HelperPortsTest {
+ protected:
+  std::uint64_t ask(std::uint32_t command, std::uint64_t buffer, std::uint32_t bytes) {
+    EXPECT_TRUE(memory_.write_object({kDescriptor}, uefi::CryptoDescriptor{command, 99ULL, buffer, bytes}));
+    ports_.write(uefi::kSelectorPort, 4, static_cast<std::uint32_t>(uefi::Selector::kCrypto));
+    ports_.write(uefi::kDataPort, 4, kDescriptor);
+    return memory_.read_object<uefi::CryptoDescriptor>({kDescriptor}).value().status;
+  }
+  [[nodiscard]] std::uint64_t number_at(std::uint64_t address) const { return memory_.read_object<le64>({address}).value(); }
+};
+
+TEST_F(HelperPortsCryptoTest, random_numbers_fill_the_buffer_and_nothing_else) {
+  ASSERT_TRUE(memory_.fill({kData}, 32, std::byte{0}));
+  ASSERT_EQ(ask(uefi::kCryptoRandomNumber, kData, 16), 0U);
+  EXPECT_NE(number_at(kData), 0U);
+  EXPECT_NE(number_at(kData), number_at(kData + 8));
+  EXPECT_EQ(number_at(kData + 16), 0U);
+}
+
+TEST_F(HelperPortsCryptoTest, what_cannot_be_done_is_told) {
+  EXPECT_EQ(ask(0, kData, 16), static_cast<std::uint64_t>(Status::kUnsupported));
+  EXPECT_EQ(ask(uefi::kCryptoRandomNumber, kData, 0xFFFFFFFF), static_cast<std::uint64_t>(Status::kInvalidParameter));
+  EXPECT_EQ(ask(uefi::kCryptoRandomNumber, 0xFFFFFFFFFFFFFFF0ULL, 64), static_cast<std::uint64_t>(Status::kInvalidParameter));
+  ports_.write(uefi::kDataPort, 4, 0xFFFFFFF0U);  // a descriptor outside RAM
+}
+
+TEST_F(HelperPortsTest, no_persistent_memory_is_described) {
+  ports_.write(uefi::kSelectorPort, 4, static_cast<std::uint32_t>(uefi::Selector::kNfitSize));
+  EXPECT_EQ(ports_.read(uefi::kDataPort, 4), 0U);
+  EXPECT_EQ(ports_.read(uefi::kDataPort, 2), 0xFFFFFFFFU);
+  EXPECT_EQ(ports_.read(uefi::kSelectorPort, 4), 0xFFFFFFFFU);
+}
+
 TEST(VariableStore, survives_reopening_and_refuses_rubbish) {
   char pattern[] = "/tmp/bygone-vars-XXXXXX";
   const std::filesystem::path folder = ::mkdtemp(pattern);

@@ -64,6 +64,7 @@ enum class Selector : std::uint32_t {
   kNvram = 0x24,
   kCrypto = 0x26,
   kDebugString = 0x36,
+  kNfitSize = 0x37,
 };
 
 /// The NVRAM descriptor's commands, and the EFI status codes (without the error bit) that answer them.
@@ -97,6 +98,17 @@ struct NvramQueryInfo {
   le64 maximum_storage, remaining_storage, maximum_variable;
 };
 static_assert(sizeof(NvramQueryInfo) == 28);
+
+/// "Helper ports", selector 0x26. Of the commands only this one is still asked for.
+inline constexpr std::uint32_t kCryptoRandomNumber = 5;
+struct CryptoDescriptor {
+  le32 command;
+  le64 status;
+  le64 buffer_address;
+  le32 buffer_bytes;
+};
+static_assert(sizeof(CryptoDescriptor) == 24);
+inline constexpr std::size_t kMaximumRandomBytes = 4096;
 
 // UEFI 2.10, 8.2: variable attributes.
 inline constexpr std::uint32_t kVariableNonVolatile = 1, kVariableBootService = 2, kVariableRuntime = 4, kVariableAppend = 0x40;

@@ -23,6 +23,13 @@ EXPECTED = {
     "UEFISetAuthVarDiff: Test 11,*EFI_SECURITY_VIOLATION": "authenticated variables come with Secure Boot; until then all are refused",
     "BacklightNoPath": "the machine has no panel",
 }
+# Tests that fwts gives up: what they are about is not there.
+GIVEN_UP = {
+    "autobrightness": "the machine has no panel",
+    "cpufreq": "the machine has no performance states",
+    "esrt": "firmware is not updated from the guest",
+    "tpmevlog": "the machine has no TPM",
+}
 
 
 def failures(log):
@@ -40,6 +47,8 @@ def judge(log):
     found = failures(log)
     wrong = [f"fwts reports: {line}" for line in found if not any(is_expected(line, part) for part in EXPECTED)]
     wrong += [f"expected of fwts, but it did not come: {part}" for part in EXPECTED if not any(is_expected(line, part) for line in found)]
+    given_up = {name for name, number in re.findall(r"^(\w+) +\| *\d* *\| *\d* *\| *(\d*) *\|", log, re.M) if number}
+    wrong += [f"fwts gave up {name}" for name in sorted(given_up - set(GIVEN_UP))]
     passed = sum(int(each) for each in re.findall(r"^(\d+) passed", log, re.M))
     if passed < 200:
         wrong.append(f"only {passed} checks of fwts passed: has it run?")
