@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "memory/huge_pages.h"
@@ -12,6 +13,7 @@ namespace bygone::memory {
 namespace {
 
 constexpr std::uint64_t kHugePage = 2 << 20;
+constexpr int kCollapse = 25;  // MADV_COLLAPSE, Linux 6.1
 
 /// All of `size` from the host's pool, or MAP_FAILED.
 void* map_reserved_huge_pages(std::uint64_t size, UniqueFd& file) {
@@ -21,6 +23,23 @@ void* map_reserved_huge_pages(std::uint64_t size, UniqueFd& file) {
   // Without MAP_NORESERVE the pool must hold all of it now, so that no later touch can fail.
   void* host = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, huge.get(), 0);
   if (host != MAP_FAILED) file = std::move(huge);
+  return host;
+}
+
+/// The file at a host address that is as far from a 2 MiB boundary as `base` is: only so can a huge page of the host's be one for the
+/// guest. Errors: MAP_FAILED.
+void* map_like(Gpa base, std::uint64_t size, int file) {
+  constexpr int kProtection = PROT_READ | PROT_WRITE, kFlags = MAP_SHARED | MAP_NORESERVE;
+  if (size < kHugePage) return ::mmap(nullptr, size, kProtection, kFlags, file, 0);
+  void* room = ::mmap(nullptr, size + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (room == MAP_FAILED) return MAP_FAILED;
+  const std::uint64_t start = std::bit_cast<std::uint64_t>(room);
+  const std::uint64_t before = (base.value - start) % kHugePage;
+  std::byte* place = static_cast<std::byte*>(room) + before;
+  if (before != 0) ::munmap(room, before);
+  if (before != kHugePage) ::munmap(place + size, kHugePage - before);
+  void* host = ::mmap(place, size, kProtection, kFlags | MAP_FIXED, file, 0);
+  if (host == MAP_FAILED) ::munmap(place, size);
   return host;
 }
 
@@ -47,7 +66,7 @@ Result<void> GuestMemory::add_ram(Gpa base, std::uint64_t size, PageSizeHint hin
     if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0) {
       return fail_errno(errno, fmt::format("sizing guest memory to {} MiB", size >> 20));
     }
-    host = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.get(), 0);
+    host = map_like(base, size, file.get());
     if (host == MAP_FAILED) return fail_errno(errno, fmt::format("mapping {} MiB of guest memory", size >> 20));
     if (hint == PageSizeHint::kHuge) ::madvise(host, size, MADV_HUGEPAGE);  // a wish: the kernel may say no
   }
@@ -129,6 +148,20 @@ Result<void> GuestMemory::host_ranges(Gpa address, std::uint64_t length, std::ve
       ranges.push_back({host, piece});
     }
   });
+}
+
+void GuestMemory::take_now(Gpa address, std::uint64_t length) const {
+  for (const Slot& slot : slots_) {
+    const std::uint64_t first = std::max(address.value, slot.base.value), last = std::min(address.value + length, slot.base.value + slot.size);
+    if (first >= last) continue;
+    const std::uint64_t begin = (first + kHugePage - 1) / kHugePage * kHugePage, end = last / kHugePage * kHugePage;
+    if (begin >= end) continue;
+    std::byte* place = slot.host + (begin - slot.base.value);
+    for (std::uint64_t at = 0; at < end - begin; at += kHugePage) {  // of a place without any page the kernel makes none
+      static_cast<void>(*static_cast<volatile const std::byte*>(place + at));
+    }
+    static_cast<void>(::madvise(place, end - begin, kCollapse));
+  }
 }
 
 void GuestMemory::mark_dirty(Gpa address, std::uint64_t length) {

@@ -83,6 +83,11 @@ class GuestMemory {
   /// Appends the host ranges behind a guest range to `ranges`. Errors: kOutOfRange.
   [[nodiscard]] Result<void> host_ranges(Gpa address, std::uint64_t length, std::vector<iovec>& ranges) const;
 
+  /// Takes the host's pages for [address, address + length) at once and as huge ones (2 MiB), for a guest that is about to touch most of
+  /// it: else each 4 KiB of it costs a fault here and an exit from the guest. Only whole huge pages inside the range, and a wish: before
+  /// Linux 6.1, or without huge pages to be had, nothing happens. What the memory holds stays. Before the machine runs.
+  void take_now(Gpa address, std::uint64_t length) const;
+
   /// Tells that the host wrote [address, address + length) in place (device input, DMA): engines that cache translations of
   /// guest code and the dirty log must know. Call it after the bytes are written. write() and fill() do it themselves.
   void mark_dirty(Gpa address, std::uint64_t length);

@@ -97,5 +97,31 @@ TEST(GuestMemory, huge_pages_are_what_the_host_gave) {
   }
 }
 
+// So that a huge page of the host's can be one for the guest.
+TEST(GuestMemory, large_ram_is_as_far_from_a_huge_page_here_as_in_the_guest) {
+  constexpr std::uint64_t kHugePage = 2 << 20;
+  GuestMemory memory;
+  ASSERT_TRUE(memory.add_ram({0}, 8 << 20));
+  ASSERT_TRUE(memory.add_ram({0x10003000}, 5 << 20));
+  for (const Slot& slot : memory.slots()) {
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(slot.host) % kHugePage, slot.base.value % kHugePage);
+    EXPECT_TRUE(memory.fill(slot.base, slot.size, std::byte{3}));  // all of it is there
+  }
+}
+
+TEST(GuestMemory, taking_pages_at_once_changes_nothing_that_can_be_read) {
+  constexpr std::uint64_t kBytes = 9 << 20, kOdd = 0x1000;
+  GuestMemory memory;
+  ASSERT_TRUE(memory.add_ram({kOdd}, kBytes));
+  ASSERT_TRUE(memory.add_ram({0x40000000}, 4 << 20));
+  for (std::uint64_t at = 0; at < kBytes; at += 0x43000) ASSERT_TRUE(memory.write_object({kOdd + at}, at + 1));
+  memory.take_now({0}, 0x40000000 + (2 << 20));  // across what is not RAM
+  memory.take_now({3 << 20}, 100);               // no whole page in it
+  memory.take_now({~0ULL - 5}, 3);
+  for (std::uint64_t at = 0; at < kBytes; at += 0x43000) EXPECT_EQ(memory.read_object<std::uint64_t>({kOdd + at}).value(), at + 1);
+  EXPECT_EQ(memory.read_object<std::uint64_t>({0x40000000}).value(), 0U);
+  EXPECT_EQ(memory.read_object<std::uint64_t>({kOdd + (8 << 20) + 0x800}).value(), 0U);
+}
+
 }  // namespace
 }  // namespace bygone::memory

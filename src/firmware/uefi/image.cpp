@@ -56,11 +56,13 @@ std::optional<std::uint64_t> entry_of_file(const Reader& image, std::size_t begi
 
 }  // namespace
 
+Result<void> check_image_size(std::uint64_t bytes) {
+  if (bytes == uefi::kImageSize) return {};
+  return fail(ErrorCode::kUnsupported, "the firmware image has {} bytes; a Generation 2 image has exactly {}", bytes, uefi::kImageSize);
+}
+
 Result<std::uint64_t> find_sec_entry(std::span<const std::byte> bytes) {
-  if (bytes.size() != uefi::kImageSize) {
-    return fail(ErrorCode::kUnsupported, "the firmware image has {} bytes; a Generation 2 image has exactly {}", bytes.size(),
-                uefi::kImageSize);
-  }
+  BYGONE_CHECK(check_image_size(bytes.size()));
   const Reader image(bytes);
   std::size_t at = uefi::kSecVolumeOffset + image.number(uefi::kSecVolumeOffset + kVolumeHeaderLengthOffset, 2);
   while (at + kFileHeaderBytes <= image.size()) {
@@ -76,9 +78,12 @@ Result<std::uint64_t> find_sec_entry(std::span<const std::byte> bytes) {
   return fail(ErrorCode::kCorrupt, "the firmware image has no security core in its volume at {:#x}", uefi::kSecVolumeOffset);
 }
 
-Result<EntryState> load_uefi(memory::GuestMemory& memory, std::span<const std::byte> image, std::span<const std::byte> blob) {
+Result<EntryState> load_uefi(memory::GuestMemory& memory, const PlaceImage& place_image, std::span<const std::byte> blob) {
+  const std::span<std::byte> image = memory.host_span({uefi::kImageBase}, uefi::kImageSize);
+  if (image.empty()) return fail(ErrorCode::kOutOfRange, "the machine has no memory where firmware goes, at {:#x}", uefi::kImageBase);
+  BYGONE_CHECK(place_image(image));
+  memory.mark_dirty({uefi::kImageBase}, image.size());
   BYGONE_ASSIGN(const std::uint64_t entry_offset, find_sec_entry(image));
-  BYGONE_CHECK(memory.write({uefi::kImageBase}, image));
   BYGONE_CHECK(memory.write({uefi::kConfigurationBlob}, blob));
   EntryState entry;
   BYGONE_ASSIGN(entry.system, cpu::prepare_long_mode(memory, {uefi::kPageTables}, {uefi::kGdt}));

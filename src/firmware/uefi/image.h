@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 
 #include "firmware/acpi/tables.h"
@@ -12,13 +13,18 @@
 
 namespace bygone::firmware {
 
+/// Errors: kUnsupported: no Generation 2 firmware image is that large.
+[[nodiscard]] Result<void> check_image_size(std::uint64_t bytes);
+
 /// The offset of the first instruction in a firmware image. Errors: kUnsupported (wrong size), kCorrupt (no SEC core found).
 [[nodiscard]] Result<std::uint64_t> find_sec_entry(std::span<const std::byte> image);
 
-/// Loads `image` and `blob`, page tables and GDT, and returns the boot processor's registers.
-/// Errors: as find_sec_entry; kOutOfRange when the machine has no RAM there.
-[[nodiscard]] Result<EntryState> load_uefi(memory::GuestMemory& memory, std::span<const std::byte> image,
-                                           std::span<const std::byte> blob);
+/// Fills the place in guest memory where the image goes, all of it.
+using PlaceImage = std::function<Result<void>(std::span<std::byte> place)>;
+
+/// Loads the image and `blob`, page tables and GDT, and returns the boot processor's registers.
+/// Errors: `place_image`'s; as find_sec_entry; kOutOfRange when the machine has no RAM there.
+[[nodiscard]] Result<EntryState> load_uefi(memory::GuestMemory& memory, const PlaceImage& place_image, std::span<const std::byte> blob);
 
 /// The MTRRs of every processor: memory written back, the MMIO windows uncached. The firmware starts no other processors, and so could
 /// set only the boot processor's; operating systems complain about processors that disagree. `address_bits` is what CPUID tells.

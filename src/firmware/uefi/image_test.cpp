@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <map>
@@ -50,10 +51,24 @@ TEST(UefiImage, foreign_images_are_refused) {
 TEST(UefiImage, registers_are_the_hand_overs) {
   memory::GuestMemory memory;
   ASSERT_TRUE(memory.add_ram({0}, 64 << 20));
-  const auto entry = load_uefi(memory, tiny_image(), std::vector<std::byte>(64)).value();
+  const auto place = [](std::span<std::byte> room) -> Result<void> {
+    std::ranges::copy(tiny_image(), room.begin());
+    return {};
+  };
+  const auto entry = load_uefi(memory, place, std::vector<std::byte>(64)).value();
   EXPECT_EQ(entry.system.cr3, uefi::kPageTables);
   EXPECT_EQ(entry.general[cpu::Gpr::kRbp], 0x6E0000U);
   EXPECT_EQ(entry.system.segments[1].selector, 8);
+}
+
+TEST(UefiImage, a_machine_without_memory_there_and_an_image_that_cannot_be_read_are_refused) {
+  memory::GuestMemory memory;
+  ASSERT_TRUE(memory.add_ram({0}, 4 << 20));
+  const auto place = [](std::span<std::byte>) -> Result<void> { return fail(ErrorCode::kCorrupt, "half of it"); };
+  EXPECT_EQ(load_uefi(memory, place, std::vector<std::byte>(64)).error().code, ErrorCode::kOutOfRange);
+  memory::GuestMemory enough;
+  ASSERT_TRUE(enough.add_ram({0}, 64 << 20));
+  EXPECT_EQ(load_uefi(enough, place, std::vector<std::byte>(64)).error().code, ErrorCode::kCorrupt);
 }
 
 // What a processor makes of an address (Intel SDM volume 3, 12.11.4.1), above the fixed ranges.

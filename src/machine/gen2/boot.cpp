@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <span>
 
@@ -37,6 +38,18 @@ Result<BootFile> open_named(const char* what, const std::filesystem::path& path,
   return file;
 }
 
+/// Fills `place` with the file's first bytes. Errors: the host's; kCorrupt when the file has become shorter.
+Result<void> read_file(const BootFile& file, std::span<std::byte> place) {
+  for (std::uint64_t have = 0; have < place.size();) {
+    const ssize_t got = ::pread(file.fd.get(), place.data() + have, place.size() - have, static_cast<off_t>(have));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail_errno(errno, "reading " + file.name);
+    if (got == 0) return fail(ErrorCode::kCorrupt, "{} has become shorter since the machine was made", file.name);
+    have += static_cast<std::uint64_t>(got);
+  }
+  return {};
+}
+
 struct Unmap {
   std::uint64_t bytes = 0;
   void operator()(std::byte* place) const { ::munmap(place, bytes); }
@@ -45,7 +58,7 @@ struct Unmap {
 /// A file's bytes for as long as they are being placed. Pages of their own: what the allocator frees it keeps.
 class Content {
  public:
-  /// Errors: the host's; kCorrupt when the file has become shorter.
+  /// Errors: as read_file.
   [[nodiscard]] static Result<Content> read(const BootFile& file) {
     Content content;
     if (!file.fd || file.bytes == 0) return content;
@@ -53,13 +66,7 @@ class Content {
     if (place == MAP_FAILED) return fail_errno(errno, "taking memory for " + file.name);
     content.place_.reset(static_cast<std::byte*>(place));
     content.place_.get_deleter().bytes = file.bytes;
-    for (std::uint64_t have = 0; have < file.bytes;) {
-      const ssize_t got = ::pread(file.fd.get(), content.place_.get() + have, file.bytes - have, static_cast<off_t>(have));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return fail_errno(errno, "reading " + file.name);
-      if (got == 0) return fail(ErrorCode::kCorrupt, "{} has become shorter since the machine was made", file.name);
-      have += static_cast<std::uint64_t>(got);
-    }
+    BYGONE_CHECK(read_file(file, {content.place_.get(), file.bytes}));
     return content;
   }
   [[nodiscard]] std::span<const std::byte> bytes() const { return {place_.get(), place_.get_deleter().bytes}; }
@@ -67,6 +74,16 @@ class Content {
  private:
   std::unique_ptr<std::byte, Unmap> place_;
 };
+
+/// Firmware is about to touch most of these: its image and hand-over, the top of low memory, where our SEC and the DXE core live
+/// (firmware/BygonePkg/Sec), and the first picture, of 1024x768.
+void take_memory_for_firmware(const memory::GuestMemory& memory, std::span<const AddressRange> ram) {
+  constexpr std::uint64_t kHandOverEnd = 8 << 20, kHeap = 8 << 20, kPicture = 4 << 20;
+  memory.take_now({0}, kHandOverEnd);
+  const std::uint64_t top = ram.front().base + ram.front().size;
+  memory.take_now({top - std::min(top, kHeap)}, std::min(top, kHeap));
+  memory.take_now({kFramebufferBase}, kPicture);
+}
 
 Result<firmware::EntryState> place_firmware(memory::GuestMemory& memory, const BootImage& image, const firmware::AcpiMachine& acpi,
                                             const Guid& system_id) {
@@ -78,8 +95,10 @@ Result<firmware::EntryState> place_firmware(memory::GuestMemory& memory, const B
   if (::getrandom(machine.entropy.data(), machine.entropy.size(), 0) != static_cast<ssize_t>(machine.entropy.size())) {
     return fail_errno(errno, "drawing entropy for the firmware");
   }
-  BYGONE_ASSIGN(const Content firmware_image, Content::read(image.kernel_or_firmware));
-  return firmware::load_uefi(memory, firmware_image.bytes(), firmware::build_config_blob(machine));
+  BYGONE_CHECK(firmware::check_image_size(image.kernel_or_firmware.bytes));
+  take_memory_for_firmware(memory, acpi.ram);
+  const auto place = [&](std::span<std::byte> room) { return read_file(image.kernel_or_firmware, room); };
+  return firmware::load_uefi(memory, place, firmware::build_config_blob(machine));
 }
 
 }  // namespace
