@@ -7,15 +7,6 @@
 #include "Variable.h"
 #include <Library/HelperPortLib.h>
 
-enum {
-  NvramGet          = 0,
-  NvramSet          = 1,
-  NvramGetFirstName = 2,
-  NvramGetNextName  = 3,
-  NvramQueryInfo    = 4,
-  NvramSignalRuntime = 5
-};
-
 #define STATUS_PENDING  MAX_UINT64
 
 #pragma pack(1)
@@ -56,7 +47,7 @@ typedef struct {
 STATIC NVRAM_BUFFER          *mBuffer;
 STATIC EFI_PHYSICAL_ADDRESS  mBufferAddress;
 STATIC BOOLEAN               mPresent;
-STATIC BOOLEAN               mAnswerKept;            ///< see IsAnswered
+STATIC BOOLEAN               mEnded;                 ///< the operating system has taken over
 
 STATIC EFI_STATUS
 Execute (
@@ -117,8 +108,7 @@ NewCommand (
 {
   NVRAM_DESCRIPTOR  *Descriptor;
 
-  mAnswerKept = FALSE;
-  Descriptor  = &mBuffer->Descriptor;
+  Descriptor = &mBuffer->Descriptor;
   ZeroMem (Descriptor, sizeof (*Descriptor));
   Descriptor->Command = Command;
   return Descriptor;
@@ -173,16 +163,77 @@ SetName (
   return EFI_SUCCESS;
 }
 
-/// Whether the buffer still holds the host's answer for this variable: callers ask for the size first and for the data then, and
-/// every command leaves the guest twice. Not at run time, when the host may change variables in between.
+/// Whether answers are kept: not at run time, when memory is the operating system's and the host may change variables.
 STATIC BOOLEAN
-IsAnswered (
+KeepsAnswers (
+  VOID
+  )
+{
+  return (BOOLEAN)(mPresent && !mEnded && !EfiAtRuntime ());
+}
+
+/// Puts an answer that was kept where the host puts its own.
+STATIC VOID
+Recall (
+  IN CONST STORE_ANSWER  *Answer
+  )
+{
+  NVRAM_DESCRIPTOR  *Descriptor;
+
+  Descriptor = &mBuffer->Descriptor;
+  CopyMem (mBuffer->Name, Answer->Name, Answer->NameBytes);
+  CopyMem (mBuffer->Data, Answer->Data, Answer->DataBytes);
+  Descriptor->u.Variable.NameBytes  = (UINT32)Answer->NameBytes;
+  Descriptor->u.Variable.DataBytes  = (UINT32)Answer->DataBytes;
+  Descriptor->u.Variable.Attributes = Answer->Attributes;
+  if (Answer->NameBytes != 0) {
+    CopyGuid (&Descriptor->u.Variable.Vendor, &Answer->Vendor);
+  }
+}
+
+/// Executes a command that only asks, or recalls what the host has answered to it before.
+STATIC EFI_STATUS
+Ask (
   IN CONST CHAR16    *Name,
+  IN UINTN           NameBytes,
   IN CONST EFI_GUID  *Vendor
   )
 {
-  return (BOOLEAN)(mAnswerKept && !EfiAtRuntime () && (StrCmp ((CHAR16 *)mBuffer->Name, Name) == 0) &&
-                   CompareGuid (&mBuffer->Descriptor.u.Variable.Vendor, Vendor));
+  NVRAM_DESCRIPTOR    *Descriptor;
+  CONST STORE_ANSWER  *Found;
+  STORE_ANSWER        Answer;
+
+  Descriptor = &mBuffer->Descriptor;
+  if (!KeepsAnswers ()) {
+    return Execute ();
+  }
+
+  Found = AnswersFind (Descriptor->Command, Name, NameBytes, Vendor);
+  if (Found != NULL) {
+    Recall (Found);
+    return Found->Status;
+  }
+
+  ZeroMem (&Answer, sizeof (Answer));
+  Answer.Status = Execute ();
+  Answer.Name   = mBuffer->Name;
+  Answer.Data   = mBuffer->Data;
+  if (!EFI_ERROR (Answer.Status) && (Descriptor->Command == NvramGet)) {
+    Answer.Attributes = Descriptor->u.Variable.Attributes;
+    Answer.DataBytes  = Descriptor->u.Variable.DataBytes;
+  } else if (!EFI_ERROR (Answer.Status)) {
+    Answer.NameBytes = Descriptor->u.Variable.NameBytes;
+    CopyGuid (&Answer.Vendor, &Descriptor->u.Variable.Vendor);
+  }
+
+  // An error other than "there is none" may pass; an answer that is too long is refused by our caller.
+  if ((!EFI_ERROR (Answer.Status) || (Answer.Status == EFI_NOT_FOUND)) && (Answer.DataBytes <= MAXIMUM_DATA_BYTES) &&
+      (Answer.NameBytes <= MAXIMUM_NAME_BYTES))
+  {
+    AnswersKeep (Descriptor->Command, Name, NameBytes, Vendor, &Answer);
+  }
+
+  return Answer.Status;
 }
 
 EFI_STATUS
@@ -199,25 +250,21 @@ HostGet (
   UINTN             Bytes;
 
   Descriptor = &mBuffer->Descriptor;
-  if (!IsAnswered (Name, Vendor)) {
-    NewCommand (NvramGet);
-    Status = SetName (Descriptor, Name, Vendor);
-    if (EFI_ERROR (Status)) {
-      return EFI_NOT_FOUND;
-    }
+  NewCommand (NvramGet);
+  Status = SetName (Descriptor, Name, Vendor);
+  if (EFI_ERROR (Status)) {
+    return EFI_NOT_FOUND;
+  }
 
-    Descriptor->u.Variable.Data      = mBufferAddress + OFFSET_OF (NVRAM_BUFFER, Data);
-    Descriptor->u.Variable.DataBytes = MAXIMUM_DATA_BYTES;
-    Status                           = Execute ();
-    if (EFI_ERROR (Status)) {
-      return (Status == EFI_BUFFER_TOO_SMALL) ? EFI_DEVICE_ERROR : Status;
-    }
+  Descriptor->u.Variable.Data      = mBufferAddress + OFFSET_OF (NVRAM_BUFFER, Data);
+  Descriptor->u.Variable.DataBytes = MAXIMUM_DATA_BYTES;
+  Status                           = Ask (Name, StrSize (Name), Vendor);
+  if (EFI_ERROR (Status)) {
+    return (Status == EFI_BUFFER_TOO_SMALL) ? EFI_DEVICE_ERROR : Status;
+  }
 
-    if (Descriptor->u.Variable.DataBytes > MAXIMUM_DATA_BYTES) {
-      return EFI_DEVICE_ERROR;
-    }
-
-    mAnswerKept = TRUE;
+  if (Descriptor->u.Variable.DataBytes > MAXIMUM_DATA_BYTES) {
+    return EFI_DEVICE_ERROR;
   }
 
   if (Attributes != NULL) {
@@ -261,6 +308,10 @@ HostSet (
     return Status;
   }
 
+  if (KeepsAnswers ()) {
+    AnswersForget (Name, StrSize (Name), Vendor);
+  }
+
   CopyMem (mBuffer->Data, Data, DataBytes);
   Descriptor->u.Variable.Attributes = Attributes;
   Descriptor->u.Variable.Data       = mBufferAddress + OFFSET_OF (NVRAM_BUFFER, Data);
@@ -268,10 +319,11 @@ HostSet (
   return Execute ();
 }
 
-/// Executes a name command and hands its answer to the caller's buffer.
+/// Executes a name command and hands its answer to the caller's buffer. AskedBytes: of the name that is in there; 0: none.
 STATIC EFI_STATUS
 ExecuteName (
   IN     NVRAM_DESCRIPTOR  *Descriptor,
+  IN     UINTN             AskedBytes,
   IN OUT UINTN             *NameBytes,
   OUT    CHAR16            *Name,
   OUT    EFI_GUID          *Vendor
@@ -282,7 +334,7 @@ ExecuteName (
 
   Descriptor->u.Variable.Name      = mBufferAddress + OFFSET_OF (NVRAM_BUFFER, Name);
   Descriptor->u.Variable.NameBytes = MAXIMUM_NAME_BYTES;
-  Status                           = Execute ();
+  Status                           = Ask (Name, AskedBytes, Vendor);
   if (EFI_ERROR (Status)) {
     return Status;
   }
@@ -310,7 +362,7 @@ HostFirstName (
   OUT    EFI_GUID  *Vendor
   )
 {
-  return ExecuteName (NewCommand (NvramGetFirstName), NameBytes, Name, Vendor);
+  return ExecuteName (NewCommand (NvramGetFirstName), 0, NameBytes, Name, Vendor);
 }
 
 EFI_STATUS
@@ -325,7 +377,7 @@ HostNextName (
 
   Descriptor = NewCommand (NvramGetNextName);
   Status     = SetName (Descriptor, Name, Vendor);
-  return EFI_ERROR (Status) ? Status : ExecuteName (Descriptor, NameBytes, Name, Vendor);
+  return EFI_ERROR (Status) ? Status : ExecuteName (Descriptor, StrSize (Name), NameBytes, Name, Vendor);
 }
 
 EFI_STATUS
@@ -356,6 +408,7 @@ HostStoreEnterRuntime (
   VOID
   )
 {
+  mEnded = TRUE;
   NewCommand (NvramSignalRuntime);
   Execute ();
 }

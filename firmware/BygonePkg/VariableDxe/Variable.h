@@ -81,6 +81,55 @@ HostQuery (
   OUT UINT64  *LargestVariable
   );
 
+// Answers.c: what the host has answered, until the boot ends.
+
+/// The store's commands (docs/firmware-interface.md, "NVRAM commands").
+enum {
+  NvramGet           = 0,
+  NvramSet           = 1,
+  NvramGetFirstName  = 2,
+  NvramGetNextName   = 3,
+  NvramQueryInfo     = 4,
+  NvramSignalRuntime = 5
+};
+
+typedef struct {
+  EFI_STATUS    Status;
+  UINT32        Attributes;       ///< of Get
+  EFI_GUID      Vendor;           ///< of the commands for names
+  UINT8         *Name;            ///< of the commands for names
+  UINTN         NameBytes;        ///< 0: no name
+  UINT8         *Data;            ///< of Get
+  UINTN         DataBytes;
+} STORE_ANSWER;
+
+/// NULL: nothing is kept. It lives until AnswersForget.
+CONST STORE_ANSWER *
+AnswersFind (
+  IN UINT32          Command,
+  IN CONST CHAR16    *Name,
+  IN UINTN           NameBytes,
+  IN CONST EFI_GUID  *Vendor
+  );
+
+/// Copies all that Answer points to. Only before ExitBootServices: it takes memory.
+VOID
+AnswersKeep (
+  IN UINT32              Command,
+  IN CONST CHAR16        *Name,
+  IN UINTN               NameBytes,
+  IN CONST EFI_GUID      *Vendor,
+  IN CONST STORE_ANSWER  *Answer
+  );
+
+/// Forgets what a change of this variable makes untrue: its value, and the list of names.
+VOID
+AnswersForget (
+  IN CONST CHAR16    *Name,
+  IN UINTN           NameBytes,
+  IN CONST EFI_GUID  *Vendor
+  );
+
 // Volatile.c: variables that end with the boot.
 
 EFI_STATUS
