@@ -190,7 +190,7 @@ def boot(kernel_directory, ramdisk, arguments):
     if arguments.tsc_rate:  # without acceleration QEMU's time stamp counter is the host's
         parameters.append(f"tsc_early_khz={run(arguments.tsc_rate).strip()}")
     command = [
-        "qemu-system-x86_64", "-accel", "tcg,thread=single", "-machine", "q35", "-cpu", "max",
+        "qemu-system-x86_64", "-accel", "tcg,thread=single", "-machine", "q35", "-cpu", "max,erms=off,fsrm=off",
         "-smp", str(arguments.processors), "-m", str(arguments.memory),
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
         "-kernel", str(kernel_directory / "vmlinuz"), "-initrd", ramdisk,
