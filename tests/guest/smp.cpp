@@ -106,9 +106,11 @@ void check_code_change() {
   code_round = 200;
 }
 
+/// On an emulated host a processor may wait seconds for its turn; one that is lost never comes.
 bool reaches(volatile u32& count, u32 wanted) {
+  constexpr u64 kPatienceSeconds = 30;
   const u64 begin = read_tsc();
-  while (count < wanted && read_tsc() - begin < boot_info().tsc_hz * 5) pause();
+  while (count < wanted && read_tsc() - begin < boot_info().tsc_hz * kPatienceSeconds) pause();
   return count == wanted;
 }
 
