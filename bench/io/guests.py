@@ -1,10 +1,8 @@
 """What storage.py and network.py share: the same Linux guest on Bygone and on QEMU, which take turns (turns.sh), here on software
 processors or on the KVM of the nested machine (tests/nested)."""
 import argparse
-import os
 import pathlib
 import re
-import signal
 import statistics
 import subprocess
 import sys
@@ -95,7 +93,7 @@ class Bench:
         answers = {"bygone": [], "qemu": []}
         output = []
         with subprocess.Popen([str(part) for part in command], cwd=self.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, start_new_session=True) as process:
+                              stderr=subprocess.STDOUT) as process:
             try:
                 for raw in process.stdout:
                     line = raw.decode(errors="replace").strip()
@@ -106,8 +104,7 @@ class Bench:
                     if found or self.options.verbose:
                         print(line, file=sys.stderr, flush=True)
             finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGTERM)
+                process.terminate()
         expected = 1 + len(works) * self.options.rounds
         if any(len(given) != expected for given in answers.values()):
             sys.exit("not everything was measured:\n" + "\n".join(output[-40:]))

@@ -7,6 +7,7 @@ rounds=$1
 children=
 [ -e before.sh ] && sh ./before.sh
 trap 'kill -9 $children 2> /dev/null' EXIT
+trap 'exit 1' TERM INT
 if [ -e beside.sh ]; then
   sh ./beside.sh &
   children=$!
