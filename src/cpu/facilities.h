@@ -17,6 +17,10 @@
 #include "cpu/state.h"
 #include "support/result.h"
 
+namespace bygone {
+class EventLoop;
+}
+
 namespace bygone::cpu {
 
 enum class Facility : std::uint8_t {
@@ -85,9 +89,10 @@ class HypervisorFacilities {
   /// Goes on from `time`. While no guest code runs.
   [[nodiscard]] virtual Result<void> set_reference_time(std::uint64_t time) = 0;
 
-  /// kEventSignals: calls `handler` soon, on a thread of the engine's, when the guest signals flag 0 of this connection. Signals
-  /// that come together may be one call. disconnect returns only when no handler is running. Any thread but a handler's.
-  [[nodiscard]] virtual Result<void> connect_event(std::uint32_t connection_id, std::function<void()> handler) = 0;
+  /// kEventSignals: calls `handler` soon, on `loop` (null: on a thread of the engine's), when the guest signals flag 0 of this
+  /// connection. Signals that come together may be one call. disconnect returns only when no handler is running. Any thread but a
+  /// handler's.
+  [[nodiscard]] virtual Result<void> connect_event(std::uint32_t connection_id, std::function<void()> handler, EventLoop* loop) = 0;
   virtual void disconnect_event(std::uint32_t connection_id) = 0;
 };
 

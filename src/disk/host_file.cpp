@@ -192,6 +192,7 @@ class HostFile final : public File {
     IoRequest io;
     io.operation = request.operation == FileOperation::kRead ? IoOperation::kRead : IoOperation::kWrite;
     io.fd = is_direct ? direct_.get() : cached_.get();
+    io.is_cached = !is_direct;
     io.offset = request.offset;
     const std::size_t count = std::min(request.buffers.size(), IoBackend::kMaximumBuffers);
     io.buffers.assign(request.buffers.begin(), request.buffers.begin() + static_cast<std::ptrdiff_t>(count));

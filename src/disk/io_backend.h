@@ -1,6 +1,6 @@
 // How the host is asked for input and output: io_uring, or a pool of threads where the kernel refuses that.
 //
-// Threading: submit() from any thread; completions run on the backend's threads. Destroying a backend waits for its requests;
+// Threading: submit() from any thread; completions run on the backend's threads, or within submit(). Destroying a backend waits for its requests;
 // never from a completion.
 #pragma once
 
@@ -22,6 +22,7 @@ struct IoRequest {
   IoOperation operation = IoOperation::kRead;
   int fd = -1;
   int mode = 0;  ///< kAllocate: fallocate's flags
+  bool is_cached = false;  ///< kRead: may come out of the host's cache at once
   std::uint64_t offset = 0;
   std::uint64_t length = 0;  ///< kAllocate
   std::vector<iovec> buffers;  ///< at most kMaximumBuffers

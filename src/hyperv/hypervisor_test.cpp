@@ -425,7 +425,7 @@ TEST_F(HypervisorTest, posted_message_reaches_its_port) {
 TEST_F(HypervisorTest, signal_reaches_its_port_from_registers_and_memory) {
   enable_hypercalls();
   std::string got;
-  hypervisor_->synic().connect_event_port(0x2001, [&](std::uint16_t flag) { got += fmt::format("{} ", flag); });
+  hypervisor_->synic().connect_event_port(0x2001, [&](std::uint16_t flag) { got += fmt::format("{} ", flag); }, nullptr);
   EXPECT_EQ(call(control(HypercallCode::kSignalEvent, true), 0x0000'0003'0000'2001).result, 0U);
   put<std::uint64_t>(0x1000, 0x0000'0007'0000'2001);
   EXPECT_EQ(call(control(HypercallCode::kSignalEvent)).result, 0U);
@@ -563,7 +563,7 @@ TEST_F(HypervisorTest, reset_forgets_everything_but_the_ports) {
   enable_hypercalls();
   enable_synic();
   int signals = 0;
-  hypervisor_->synic().connect_event_port(5, [&](std::uint16_t) { ++signals; });
+  hypervisor_->synic().connect_event_port(5, [&](std::uint16_t) { ++signals; }, nullptr);
   hypervisor_->reset();
   EXPECT_EQ(read(Msr::kGuestOsId), 0U);
   EXPECT_EQ(read(Msr::kMessagePage), 0U);

@@ -186,7 +186,7 @@ void Synic::disconnect_message_port(std::uint32_t connection_id) {
   message_ports_.erase(connection_id);
 }
 
-void Synic::connect_event_port(std::uint32_t connection_id, EventHandler handler) {
+void Synic::connect_event_port(std::uint32_t connection_id, EventHandler handler, EventLoop* loop) {
   auto port = std::make_shared<EventPort>();
   port->handler = std::move(handler);
   {
@@ -195,7 +195,7 @@ void Synic::connect_event_port(std::uint32_t connection_id, EventHandler handler
   }
   if (engine_ == nullptr || !engine_->active().has(cpu::Facility::kEventSignals)) return;
   // What the engine does not take still comes by hypercall.
-  (void)engine_->connect_event(connection_id, [port] { port->handler(0); });
+  (void)engine_->connect_event(connection_id, [port] { port->handler(0); }, loop);
 }
 
 void Synic::disconnect_event_port(std::uint32_t connection_id) {

@@ -40,7 +40,7 @@ class Synic final : public SynicPort {
   void set_slot_free_handler(std::function<void(cpu::VpIndex vp, std::uint8_t sint)> handler) override;
   void connect_message_port(std::uint32_t connection_id, MessageHandler handler) override;
   void disconnect_message_port(std::uint32_t connection_id) override;
-  void connect_event_port(std::uint32_t connection_id, EventHandler handler) override;
+  void connect_event_port(std::uint32_t connection_id, EventHandler handler, EventLoop* loop) override;
   void disconnect_event_port(std::uint32_t connection_id) override;
 
   // Hypercalls of the guest.

@@ -11,6 +11,10 @@
 #include "cpu/state.h"
 #include "support/result.h"
 
+namespace bygone {
+class EventLoop;
+}
+
 namespace bygone::hyperv {
 
 inline constexpr std::size_t kMaximumMessagePayload = 240;  ///< HV_MESSAGE_PAYLOAD_BYTE_COUNT
@@ -40,10 +44,10 @@ class SynicPort {
   virtual void connect_message_port(std::uint32_t connection_id, MessageHandler handler) = 0;
   virtual void disconnect_message_port(std::uint32_t connection_id) = 0;
   /// HvCallSignalEvent on `connection_id` calls `handler` with the flag number. Quick: it runs in the guest's hypercall or, when
-  /// the engine takes such calls, on a thread of the engine's; several signals may then be one call.
+  /// the engine takes such calls, on `loop` (null: a thread of the engine's); several signals may then be one call.
   /// disconnect returns only when no handler is running.
   using EventHandler = std::function<void(std::uint16_t flag)>;
-  virtual void connect_event_port(std::uint32_t connection_id, EventHandler handler) = 0;
+  virtual void connect_event_port(std::uint32_t connection_id, EventHandler handler, EventLoop* loop) = 0;
   virtual void disconnect_event_port(std::uint32_t connection_id) = 0;
 };
 

@@ -158,7 +158,7 @@ TEST_F(SynicStressTest, disconnect_waits_for_the_handler) {
       std::this_thread::yield();
       EXPECT_TRUE(alive);
       ++calls;
-    });
+    }, nullptr);
     const int before = calls;
     while (calls == before) std::this_thread::yield();
     synic_->disconnect_event_port(9);

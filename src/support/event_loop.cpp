@@ -33,6 +33,7 @@ Result<void> EventLoop::watch(int fd, std::uint32_t events, FdHandler handler) {
   epoll_event event = {};
   event.events = events;
   event.data.fd = fd;
+  const std::lock_guard lock(mutex_);
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
     return fail_errno(errno, fmt::format("watching file descriptor {}", fd));
   }
@@ -51,8 +52,13 @@ Result<void> EventLoop::change_events(int fd, std::uint32_t events) {
 }
 
 void EventLoop::unwatch(int fd) {
+  std::shared_ptr<FdHandler> handler;  // destroyed without the lock
+  const std::lock_guard lock(mutex_);
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
-  handlers_.erase(fd);
+  if (const auto found = handlers_.find(fd); found != handlers_.end()) {
+    handler = std::move(found->second);
+    handlers_.erase(found);
+  }
 }
 
 EventLoop::TimerId EventLoop::add_timer(TimePoint when, Task task) {
@@ -71,6 +77,8 @@ void EventLoop::post(Task task) {
   {
     const std::lock_guard lock(mutex_);
     posted_.push_back(std::move(task));
+    // Work that the loop gives itself, and what comes before it has looked, needs no system call.
+    if (std::exchange(will_look_, true) || thread_ == std::this_thread::get_id()) return;
   }
   wake();
 }
@@ -119,6 +127,11 @@ void EventLoop::run() {
 }
 
 void EventLoop::run_once(std::chrono::milliseconds limit) {
+  {
+    const std::lock_guard lock(mutex_);
+    thread_ = std::this_thread::get_id();
+    if (!posted_.empty()) limit = std::chrono::milliseconds(0);
+  }
   std::array<epoll_event, 32> events;
   const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), static_cast<int>(limit.count()));
   for (int i = 0; i < count; ++i) {
@@ -128,14 +141,18 @@ void EventLoop::run_once(std::chrono::milliseconds limit) {
       [[maybe_unused]] const ssize_t got = ::read(event.data.fd, &ignored, sizeof ignored);
       continue;
     }
-    const auto found = handlers_.find(event.data.fd);
-    if (found == handlers_.end()) continue;  // unwatched by an earlier handler of this round
-    const std::shared_ptr<FdHandler> handler = found->second;  // lives on if the handler unwatches itself
-    (*handler)(event.events);
+    if (const auto handler = handler_of(event.data.fd)) (*handler)(event.events);
   }
   run_due_timers();
   run_held();
   run_posted();
+}
+
+/// Lives on if the handler unwatches itself. None: unwatched by an earlier handler of this round.
+std::shared_ptr<EventLoop::FdHandler> EventLoop::handler_of(int fd) {
+  const std::lock_guard lock(mutex_);
+  const auto found = handlers_.find(fd);
+  return found == handlers_.end() ? nullptr : found->second;
 }
 
 void EventLoop::run_due_timers() {
@@ -154,6 +171,7 @@ void EventLoop::run_posted() {
   {
     const std::lock_guard lock(mutex_);
     tasks.swap(posted_);
+    will_look_ = false;
   }
   for (Task& task : tasks) task();
 }

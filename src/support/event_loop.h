@@ -1,5 +1,6 @@
 // One thread's event loop: file descriptors, timers and work posted from other threads.
-// Threading: post(), stop(), hold(), release() and post_held() from any thread; everything else on the loop's own thread or before run().
+// Threading: watch(), change_events(), unwatch(), post(), stop(), hold(), release() and post_held() from any thread; everything else on
+// the loop's own thread or before run().
 #pragma once
 
 #include <chrono>
@@ -9,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -28,7 +30,8 @@ class EventLoop {
   [[nodiscard]] static Result<std::unique_ptr<EventLoop>> create();
   ~EventLoop();
 
-  /// Calls `handler` on the loop whenever one of `events` is there. The caller keeps `fd` open until unwatch(fd).
+  /// Calls `handler` on the loop whenever one of `events` is there. The caller keeps `fd` open until unwatch(fd), which waits for
+  /// nothing: called by another thread it may return while the handler runs.
   [[nodiscard]] Result<void> watch(int fd, std::uint32_t events, FdHandler handler);
   [[nodiscard]] Result<void> change_events(int fd, std::uint32_t events);
   void unwatch(int fd);
@@ -55,6 +58,7 @@ class EventLoop {
 
  private:
   EventLoop(UniqueFd epoll, UniqueFd wake, UniqueFd timer);
+  [[nodiscard]] std::shared_ptr<FdHandler> handler_of(int fd);
   void run_due_timers();
   void run_posted();
   void run_held();
@@ -64,11 +68,13 @@ class EventLoop {
   UniqueFd epoll_;
   UniqueFd wake_;
   UniqueFd timer_;
-  std::map<int, std::shared_ptr<FdHandler>> handlers_;
   std::map<std::pair<TimePoint, std::uint64_t>, Task> timers_;
   std::uint64_t next_timer_ = 1;
   std::mutex mutex_;
+  std::map<int, std::shared_ptr<FdHandler>> handlers_;  // guarded by mutex_
+  std::thread::id thread_;        // who runs the loop, or did so last; guarded by mutex_
   std::vector<Task> posted_;      // guarded by mutex_
+  bool will_look_ = false;        // at posted_, before it sleeps; guarded by mutex_
   std::vector<Task> posted_held_;  // guarded by mutex_
   bool hold_wanted_ = false;       // guarded by mutex_
   bool is_held_ = false;           // guarded by mutex_

@@ -27,6 +27,7 @@ class OpenedChannel final : public ChannelBus, public std::enable_shared_from_th
                 RateLimit& complaints, std::uint32_t target_vp, std::optional<std::uint64_t> interrupt_page, Services services);
 
   void attach(std::unique_ptr<Channel> channel) { channel_ = std::move(channel); }
+  [[nodiscard]] EventLoop& loop() { return loop_; }
   [[nodiscard]] std::uint32_t channel_id() const { return channel_->parameters().channel_id; }
 
   /// Opens the device; `done` runs on the device's loop.

@@ -36,7 +36,7 @@ Server::Server(memory::GuestMemory& memory, hyperv::SynicPort& synic, EventLoop&
   };
   synic_.connect_message_port(wire::kMessageConnectionId, handler);
   synic_.connect_message_port(wire::kMessageConnectionId4, handler);
-  synic_.connect_event_port(wire::kSharedEventConnectionId, [this](std::uint16_t) { on_shared_event(); });
+  synic_.connect_event_port(wire::kSharedEventConnectionId, [this](std::uint16_t) { on_shared_event(); }, &control_loop_);
   synic_.set_slot_free_handler([this](cpu::VpIndex, std::uint8_t sint) {
     if (sint == wire::kMessageSint) control_loop_.post([this] { pump_messages(); });
   });
@@ -190,7 +190,7 @@ void Server::run(const OpenChannel& action) {
   }
   // Before the device hears of the channel: what it sends may be answered at once.
   synic_.connect_event_port(event_connection_id(action.parameters.channel_id),
-                            [opened](std::uint16_t) { opened->guest_signalled(); });
+                            [opened](std::uint16_t) { opened->guest_signalled(); }, &opened->loop());
   opened->start([this, offer = action.offer](bool accepted) {
     control_loop_.post([this, offer, accepted] { finish_open(offer, accepted); });
   });

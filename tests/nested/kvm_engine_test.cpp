@@ -470,7 +470,7 @@ TEST_F(KvmEngineTest, a_signalled_event_with_a_doorbell_does_not_leave_the_kerne
   ASSERT_TRUE(facilities.set_register({0}, kGuestOsId, 1));
   ASSERT_TRUE(facilities.set_register({0}, kHypercall, kCallPage | 1));
   std::atomic<int> rings = 0;
-  ASSERT_TRUE(facilities.connect_event(kConnection, [&] { ++rings; }));
+  ASSERT_TRUE(facilities.connect_event(kConnection, [&] { ++rings; }, nullptr));
   GeneralRegisters registers;
   registers[Gpr::kRbx] = kCallPage;
   registers[Gpr::kRsi] = kSignals;

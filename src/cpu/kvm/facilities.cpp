@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <array>
-#include <future>
 #include <utility>
 
 #include "cpu/kvm/kernel_call.h"
@@ -109,38 +108,38 @@ Result<void> KvmFacilities::start_thread() {
   return {};
 }
 
-void KvmFacilities::run_there(std::move_only_function<void()> task) {
-  std::promise<void> done;
-  auto finished = done.get_future();
-  loop_->post([&] {
-    task();
-    done.set_value();
-  });
-  finished.wait();
-}
-
-Result<void> KvmFacilities::connect_event(std::uint32_t connection_id, std::function<void()> handler) {
+Result<void> KvmFacilities::connect_event(std::uint32_t connection_id, std::function<void()> handler, EventLoop* loop) {
   const std::lock_guard lock(mutex_);
-  BYGONE_CHECK(start_thread());
-  UniqueFd doorbell(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!doorbell) return fail_errno(errno, "creating an eventfd");
-  Result<void> watched;
-  run_there([&, descriptor = doorbell.get()] {
-    watched = loop_->watch(descriptor, EPOLLIN, [descriptor, handler = std::move(handler)](std::uint32_t) {
-      std::uint64_t count = 0;
-      if (::read(descriptor, &count, sizeof(count)) == sizeof(count)) handler();
-    });
-  });
-  BYGONE_CHECK(watched);
+  if (loop == nullptr) {
+    BYGONE_CHECK(start_thread());
+    loop = loop_.get();
+  }
+  auto doorbell = std::make_shared<Doorbell>();
+  doorbell->descriptor.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!doorbell->descriptor) return fail_errno(errno, "creating an eventfd");
+  doorbell->loop = loop;
+  doorbell->handler = std::move(handler);
+  BYGONE_CHECK(loop->watch(doorbell->descriptor.get(), EPOLLIN, [doorbell](std::uint32_t) {
+    const std::lock_guard running(doorbell->mutex);
+    std::uint64_t count = 0;
+    if (doorbell->handler && ::read(doorbell->descriptor.get(), &count, sizeof(count)) == sizeof(count)) doorbell->handler();
+  }));
   kvm_hyperv_eventfd request = {};
   request.conn_id = connection_id;
-  request.fd = doorbell.get();
+  request.fd = doorbell->descriptor.get();
   if (auto assigned = kernel_call(partition_.fd(), KVM_HYPERV_EVENTFD, "KVM_HYPERV_EVENTFD", &request); !assigned) {
-    run_there([&] { loop_->unwatch(doorbell.get()); });
+    silence(*doorbell);
     return std::unexpected(std::move(assigned).error());
   }
   doorbells_[connection_id] = std::move(doorbell);
   return {};
+}
+
+/// Its loop need not run any more.
+void KvmFacilities::silence(Doorbell& doorbell) {
+  doorbell.loop->unwatch(doorbell.descriptor.get());
+  const std::lock_guard running(doorbell.mutex);
+  doorbell.handler = nullptr;
 }
 
 void KvmFacilities::disconnect_event(std::uint32_t connection_id) {
@@ -152,7 +151,7 @@ void KvmFacilities::disconnect_event(std::uint32_t connection_id) {
   request.fd = -1;
   request.flags = KVM_HYPERV_EVENTFD_DEASSIGN;
   (void)kernel_call(partition_.fd(), KVM_HYPERV_EVENTFD, "KVM_HYPERV_EVENTFD", &request);
-  run_there([&] { loop_->unwatch(found->second.get()); });
+  silence(*found->second);
   doorbells_.erase(found);
 }
 

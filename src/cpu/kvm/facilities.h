@@ -39,21 +39,27 @@ class KvmFacilities final : public HypervisorFacilities {
   void release(VpIndex vp) override;
   [[nodiscard]] std::uint64_t reference_time() const override;
   [[nodiscard]] Result<void> set_reference_time(std::uint64_t time) override;
-  [[nodiscard]] Result<void> connect_event(std::uint32_t connection_id, std::function<void()> handler) override;
+  [[nodiscard]] Result<void> connect_event(std::uint32_t connection_id, std::function<void()> handler, EventLoop* loop) override;
   void disconnect_event(std::uint32_t connection_id) override;
 
  private:
+  /// An eventfd that the kernel rings.
+  struct Doorbell {
+    UniqueFd descriptor;
+    EventLoop* loop = nullptr;
+    std::mutex mutex;  // held while the handler runs
+    std::function<void()> handler;  // null: disconnected
+  };
   [[nodiscard]] Result<void> start_thread();
-  /// Runs `task` on the doorbells' thread and waits for it.
-  void run_there(std::move_only_function<void()> task);
+  void silence(Doorbell& doorbell);
 
   KvmPartition& partition_;
   const FacilitySet active_;
   RateLimit complaints_;
 
   std::mutex mutex_;  // what follows
-  std::unordered_map<std::uint32_t, UniqueFd> doorbells_;
-  std::unique_ptr<EventLoop> loop_;  // started with the first doorbell
+  std::unordered_map<std::uint32_t, std::shared_ptr<Doorbell>> doorbells_;
+  std::unique_ptr<EventLoop> loop_;  // started with the first doorbell that brings none
   std::thread thread_;
 };
 

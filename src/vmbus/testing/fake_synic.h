@@ -33,7 +33,7 @@ class FakeSynic : public hyperv::SynicPort {
     const std::lock_guard lock(mutex_);
     message_ports_.erase(id);
   }
-  void connect_event_port(std::uint32_t id, EventHandler handler) override {
+  void connect_event_port(std::uint32_t id, EventHandler handler, EventLoop*) override {
     const std::lock_guard lock(mutex_);
     event_ports_[id] = std::move(handler);
   }

@@ -139,7 +139,7 @@ class GuestMachine {
     });
     synic.connect_event_port(guest::kEventConnection, [&synic](std::uint16_t flag) {
       synic.signal_event({0}, guest::kEventSource, flag == 0 ? guest::kEventFlag : guest::kOtherEventFlag);
-    });
+    }, nullptr);
     return {};
   }
 
