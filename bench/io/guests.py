@@ -52,6 +52,7 @@ class Bench:
         cache = ROOT / "build/linux-guest/cache"
         cache.mkdir(parents=True, exist_ok=True)
         tree = make_guest.fetch(cache)[0]["cloud"]
+        self.tree = tree
         make_guest.MODULES = modules
         make_guest.HOST_PROGRAMS = [*host_programs, "kmod"]
         make_guest.DEBIAN_PROGRAMS = []

@@ -4,7 +4,8 @@
     bench/io/storage.py [--bygone build/release/bin/bygone] [--nested] [--rounds 3] [--seconds 3] [--size MIB] [--job WORD] [--markdown]
 
 4 KiB random reads and writes at queue depth 1 and 32, and 1 MiB sequential reads and writes at depth 4, past the guest's page cache
-(direct=1), with Debian's cloud kernel, one processor and 512 MiB; the image is a raw file, cached by the host, a copy for each. Without
+(direct=1), with Debian's cloud kernel, one processor and 512 MiB; the image is a raw file, cached by the host, one for each, in the nested
+machine on an ext4 in a RAM disk. Without
 --nested on software processors (QEMU: TCG), with it both on the KVM of the machine of tests/nested, which has one processor that QEMU
 emulates: there only the ratios mean something. Both machines are up all the time and take turns job by job; the medians of all rounds
 are printed, and how many requests were done for one interrupt. Needs fio, qemu-system-x86 and what tests/linux_guest/make_guest.py
@@ -35,6 +36,10 @@ work() {
 }
 """
 
+NESTED_DISK = """insmod ./brd.ko rd_nr=1 rd_size=1048576 && ./mkfs.ext4 -q -O has_journal,extent,64bit,metadata_csum /dev/ram0
+mkdir disks && mount -t ext4 /dev/ram0 disks || exit 1
+"""
+
 
 def main():
     parser = guests.arguments_of(__doc__)
@@ -42,10 +47,12 @@ def main():
     parser.add_argument("--job", default="", help="only jobs with this in their names")
     options = parser.parse_args()
     bench = guests.Bench(options, ["hv_vmbus", "hv_storvsc", "sd_mod", "virtio_pci", "virtio_blk"], [], ["fio"], INIT)
-    # Made where the machines run; dd would be slow on the nested machine's processor.
-    bench.text("before.sh", f"for disk in bygone.raw qemu.raw; do yes bygone | head -c {options.size << 20} > $disk; done\n")
-    bench.machines("--network none --disk bygone.raw",
-                   "-drive file=qemu.raw,format=raw,if=none,id=d,cache=writeback,aio=threads -device virtio-blk-pci,drive=d")
+    # Made where the machines run. The nested machine has no disk: its file system lies in a RAM disk.
+    if options.nested:
+        bench.files |= {"brd.ko": next((bench.tree / "lib/modules").glob("*/kernel/drivers/block/brd.ko")), "mkfs.ext4": "/sbin/mkfs.ext4"}
+    bench.text("before.sh", NESTED_DISK * options.nested + f"mkdir -p disks\nfor disk in bygone qemu; do yes $disk | head -c {options.size << 20} > disks/$disk; done\n")
+    bench.machines("--network none --disk disks/bygone",
+                   "-drive file=disks/qemu,format=raw,if=none,id=d,cache=writeback,aio=threads -device virtio-blk-pci,drive=d")
     jobs = [job for job in JOBS if options.job in job[0]]
     works = {name: f"{pattern} {block} {depth} {options.seconds}" for name, pattern, block, depth in jobs}
     answers = bench.run(list(works.values()))

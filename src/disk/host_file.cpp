@@ -64,9 +64,10 @@ Result<void> lock_file(int fd, const std::string& path, bool is_read_only) {
 
 class HostFile final : public File {
  public:
-  HostFile(std::string name, bool is_read_only, UniqueFd cached, UniqueFd direct, std::shared_ptr<IoBackend> backend)
+  HostFile(std::string name, bool is_read_only, bool is_regular, UniqueFd cached, UniqueFd direct, std::shared_ptr<IoBackend> backend)
       : name_(std::move(name)),
         is_read_only_(is_read_only),
+        is_regular_(is_regular),
         cached_(std::move(cached)),
         direct_(std::move(direct)),
         backend_(std::move(backend)) {}
@@ -192,7 +193,7 @@ class HostFile final : public File {
     IoRequest io;
     io.operation = request.operation == FileOperation::kRead ? IoOperation::kRead : IoOperation::kWrite;
     io.fd = is_direct ? direct_.get() : cached_.get();
-    io.is_cached = !is_direct;
+    io.is_cached = is_regular_ && !is_direct;
     io.offset = request.offset;
     const std::size_t count = std::min(request.buffers.size(), IoBackend::kMaximumBuffers);
     io.buffers.assign(request.buffers.begin(), request.buffers.begin() + static_cast<std::ptrdiff_t>(count));
@@ -249,6 +250,7 @@ class HostFile final : public File {
 
   std::string name_;
   bool is_read_only_;
+  bool is_regular_;
   UniqueFd cached_;
   UniqueFd direct_;
   std::shared_ptr<IoBackend> backend_;
@@ -276,7 +278,7 @@ Result<std::unique_ptr<File>> open_host_file(const std::string& path, const Host
   if (!options.ignores_lock) BYGONE_CHECK(lock_file(cached.get(), path, options.is_read_only));
   UniqueFd direct;
   if (options.bypasses_cache && options.opened < 0) direct.reset(::open(path.c_str(), access | O_DIRECT));
-  return std::make_unique<HostFile>(path, options.is_read_only, std::move(cached), std::move(direct), std::move(backend));
+  return std::make_unique<HostFile>(path, options.is_read_only, S_ISREG(status.st_mode), std::move(cached), std::move(direct), std::move(backend));
 }
 
 }  // namespace bygone::disk

@@ -22,7 +22,7 @@ struct IoRequest {
   IoOperation operation = IoOperation::kRead;
   int fd = -1;
   int mode = 0;  ///< kAllocate: fallocate's flags
-  bool is_cached = false;  ///< kRead: may come out of the host's cache at once
+  bool is_cached = false;  ///< goes through the host's cache, of a regular file
   std::uint64_t offset = 0;
   std::uint64_t length = 0;  ///< kAllocate
   std::vector<iovec> buffers;  ///< at most kMaximumBuffers

@@ -1,10 +1,12 @@
-// io_uring: one ring, one thread that reaps completions. A request costs one system call and no thread switch on its way in; a read of
-// what the host has in its cache costs no other either.
+// io_uring: one ring, one thread that reaps completions. A request costs one system call and no thread switch on its way in; what the
+// host's cache can take or give at once costs no other either, and a cached write that may wait goes to a thread of its own.
 #include <liburing.h>
 #include <sys/uio.h>
 
 #include <atomic>
 #include <cerrno>
+#include <condition_variable>
+#include <deque>
 #include <mutex>
 #include <thread>
 
@@ -30,6 +32,14 @@ class UringBackend final : public IoBackend {
 
   UringBackend() = default;
   ~UringBackend() override {
+    if (writer_.joinable()) {
+      {
+        const std::lock_guard lock(writes_mutex_);
+        is_stopping_ = true;
+      }
+      writes_changed_.notify_one();
+      writer_.join();
+    }
     if (reaper_.joinable()) {
       push(nullptr, [](io_uring_sqe* entry) { io_uring_prep_nop(entry); });
       reaper_.join();
@@ -40,7 +50,8 @@ class UringBackend final : public IoBackend {
   std::string_view name() const override { return "io_uring"; }
 
   void submit(IoRequest request) override {
-    if (read_at_once(request)) return;
+    if (transfer_at_once(request)) return;
+    if (request.is_cached && request.operation == IoOperation::kWrite) return queue_write(std::move(request));
     auto* pending = new IoRequest(std::move(request));  // owned by the kernel until its completion
     push(pending, [pending](io_uring_sqe* entry) {
       const auto count = static_cast<unsigned>(pending->buffers.size());
@@ -60,17 +71,48 @@ class UringBackend final : public IoBackend {
   }
 
  private:
-  /// What lies in the host's cache is copied here and now: that is cheaper than to wake the reaper for it, which would wake its owner.
-  [[nodiscard]] bool read_at_once(IoRequest& request) {
-    if (request.operation != IoOperation::kRead || !request.is_cached || !has_reads_at_once_.load(std::memory_order_relaxed)) return false;
-    const ssize_t got = ::preadv2(request.fd, request.buffers.data(), static_cast<int>(request.buffers.size()),
-                                  static_cast<off_t>(request.offset), RWF_NOWAIT);
-    if (got < 0) {
-      if (errno == EOPNOTSUPP || errno == ENOSYS) has_reads_at_once_ = false;
-      return false;  // not all of it in the cache, or a failure that the ring will tell
+  /// What lies in the host's cache is moved here and now: that is cheaper than to wake a thread for it that would wake its owner.
+  [[nodiscard]] bool transfer_at_once(IoRequest& request) {
+    if (!request.is_cached || request.operation == IoOperation::kAllocate) return false;
+    const bool is_read = request.operation == IoOperation::kRead;
+    std::atomic<bool>& is_possible = is_read ? has_reads_at_once_ : has_writes_at_once_;
+    if (!is_possible.load(std::memory_order_relaxed)) return false;
+    const auto move = is_read ? ::preadv2 : ::pwritev2;
+    const ssize_t moved = move(request.fd, request.buffers.data(), static_cast<int>(request.buffers.size()),
+                               static_cast<off_t>(request.offset), RWF_NOWAIT);
+    if (moved < 0) {
+      if (errno == EOPNOTSUPP || errno == ENOSYS) is_possible = false;
+      return false;  // it would wait, or fails: the other way will tell
     }
-    request.done(got);
+    request.done(moved);
     return true;
+  }
+
+  /// Cached writes that may wait. The kernel has no other way for them than a thread either, and writes to one file one by one; a
+  /// thread of our own completes them without the reaper.
+  void queue_write(IoRequest request) {
+    {
+      const std::lock_guard lock(writes_mutex_);
+      writes_.push_back(std::move(request));
+      if (!writer_.joinable()) writer_ = std::thread([this] { write(); });
+    }
+    writes_changed_.notify_one();
+  }
+
+  void write() {
+    std::unique_lock lock(writes_mutex_);
+    for (;;) {
+      writes_changed_.wait(lock, [this] { return is_stopping_ || !writes_.empty(); });
+      if (writes_.empty()) return;
+      IoRequest request = std::move(writes_.front());
+      writes_.pop_front();
+      lock.unlock();
+      const ssize_t moved =
+          ::pwritev(request.fd, request.buffers.data(), static_cast<int>(request.buffers.size()), static_cast<off_t>(request.offset));
+      request.done(moved < 0 ? -errno : moved);
+      request = {};
+      lock.lock();
+    }
   }
 
   template <typename Prepare>
@@ -105,9 +147,14 @@ class UringBackend final : public IoBackend {
 
   io_uring ring_ = {};
   bool has_ring_ = false;
-  std::atomic<bool> has_reads_at_once_ = true;  ///< the file system can tell what would wait
+  std::atomic<bool> has_reads_at_once_ = true, has_writes_at_once_ = true;  ///< the file system can tell what would wait
   std::mutex submission_mutex_;
   std::thread reaper_;
+  std::mutex writes_mutex_;
+  std::condition_variable writes_changed_;
+  std::deque<IoRequest> writes_;  // guarded by writes_mutex_
+  bool is_stopping_ = false;      // guarded by writes_mutex_
+  std::thread writer_;            // started with the first write; guarded by writes_mutex_
 };
 
 }  // namespace
