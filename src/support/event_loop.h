@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/pace.h"
 #include "support/result.h"
 #include "support/unique_fd.h"
 
@@ -50,6 +51,9 @@ class EventLoop {
   /// As post(), and the task runs also if the loop is held now.
   void post_held(Task task);
 
+  /// Of the thread that runs the loop, for who serves a guest on it.
+  [[nodiscard]] Pace& pace() { return pace_; }
+
   /// Runs until stop().
   void run();
   /// Runs what is ready, waiting at most `limit` for something to become so. For tests and for embedding.
@@ -80,6 +84,7 @@ class EventLoop {
   bool is_held_ = false;           // guarded by mutex_
   std::condition_variable hold_changed_;
   bool stop_requested_ = false;  // guarded by mutex_
+  Pace pace_;
 };
 
 /// Holds a loop while it lives.

@@ -4,7 +4,9 @@
 #include <sys/epoll.h>
 
 #include <atomic>
+#include <functional>
 #include <thread>
+#include <vector>
 
 namespace bygone {
 namespace {
@@ -28,6 +30,63 @@ TEST(EventLoop, post_from_another_thread_wakes_it) {
   loop->run();
   other.join();
   EXPECT_EQ(value, 7);
+}
+
+TEST(EventLoop, work_that_it_gives_itself_does_not_wait_for_others) {
+  auto loop = EventLoop::create().value();
+  int left = 1000;
+  std::function<void()> again = [&] { --left > 0 ? loop->post(again) : loop->stop(); };
+  loop->post(again);
+  loop->run();
+  EXPECT_EQ(left, 0);
+}
+
+TEST(EventLoop, no_post_of_many_threads_is_slept_over) {
+  auto loop = EventLoop::create().value();
+  constexpr int kThreads = 3, kPosts = 2000;
+  std::atomic<int> done = 0;
+  std::thread runner([&] { loop->run(); });
+  std::vector<std::thread> others;
+  for (int i = 0; i < kThreads; ++i) {
+    others.emplace_back([&] {
+      for (int post = 0; post < kPosts; ++post) {
+        const int before = done;
+        loop->post([&] { ++done; done.notify_all(); });
+        done.wait(before);  // each by itself: a wake that is lost ends all
+      }
+    });
+  }
+  for (std::thread& other : others) other.join();
+  loop->stop();
+  runner.join();
+  loop->run_once(std::chrono::milliseconds(0));
+  EXPECT_EQ(done, kThreads * kPosts);
+}
+
+TEST(EventLoop, another_thread_may_watch_and_unwatch) {
+  auto loop = EventLoop::create().value();
+  std::thread runner([&] { loop->run(); });
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const UniqueFd read_end(ends[0]);
+  const UniqueFd write_end(ends[1]);
+  std::atomic<int> calls = 0;
+  ASSERT_TRUE(loop->watch(read_end.get(), EPOLLIN, [&](std::uint32_t) {
+    char byte = 0;
+    EXPECT_EQ(::read(read_end.get(), &byte, 1), 1);
+    ++calls;
+    calls.notify_all();
+  }));
+  ASSERT_EQ(::write(write_end.get(), "x", 1), 1);
+  calls.wait(0);
+  loop->unwatch(read_end.get());
+  ASSERT_EQ(::write(write_end.get(), "x", 1), 1);
+  std::atomic<bool> looked = false;
+  loop->post([&] { looked = true; looked.notify_all(); });
+  looked.wait(false);
+  EXPECT_EQ(calls, 1);
+  loop->stop();
+  runner.join();
 }
 
 TEST(EventLoop, handler_may_unwatch_itself) {

@@ -85,8 +85,12 @@ void OpenedChannel::guest_signalled() {
 
 void OpenedChannel::run_signal() {
   signal_posted_.store(false);
-  if (state_ == State::kOpen) channel_->count_signal();
+  if (state_ != State::kOpen) return;
+  channel_->count_signal();
+  loop_.pace().woken();
+  const std::uint64_t before = channel_->statistics().packets_received;
   take_turn();
+  if (state_ == State::kOpen) loop_.pace().found(channel_->statistics().packets_received - before);
 }
 
 void OpenedChannel::take_turn() {

@@ -46,7 +46,7 @@ Result<std::unique_ptr<NetworkPart>> NetworkPart::create(NetworkOptions options,
 NetworkPart::~NetworkPart() { stop(); }
 
 void NetworkPart::start() {
-  thread_ = std::thread([this] { run_device_loop(*loop_); });
+  thread_ = std::thread([this] { loop_->run(); });
 }
 
 void NetworkPart::stop() {

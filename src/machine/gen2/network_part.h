@@ -26,9 +26,6 @@ struct NetworkOptions {
   std::filesystem::path capture;               ///< pcapng; empty: none
 };
 
-/// Runs the loop of a device that moves data, on its thread, until it is stopped.
-void run_device_loop(EventLoop& loop);
-
 class NetworkPart {
  public:
   /// The machine's adapter number `index`. Errors: the back end's.

@@ -1,6 +1,4 @@
 // A machine at work: exits, resets, its end.
-#include <sched.h>
-
 #include "firmware/linux/loader.h"
 #include "firmware/uefi/image.h"
 #include "machine/gen2/parts.h"
@@ -75,17 +73,9 @@ void Machine::Parts::answer_msr(cpu::VpIndex vp, cpu::MsrExit& exit) {
   log.debug("the guest {} unknown MSR {:#x}", exit.is_write ? "wrote" : "read", exit.index);
 }
 
-/// For devices that move data. On a host without a free processor what they were given is not worth interrupting the guest for, which
-/// has more: it would only be interrupted once for each piece. Where a processor is free they run at once.
-void run_device_loop(EventLoop& loop) {
-  const sched_param parameters = {};
-  ::sched_setscheduler(0, SCHED_BATCH, &parameters);  // of this thread; refused: as ever
-  loop.run();
-}
-
 void Machine::Parts::start_loops() {
   if (sockets) sockets_thread = std::thread([this] { sockets_loop->run(); });
-  storage_thread = std::thread([this] { run_device_loop(*storage_loop); });
+  storage_thread = std::thread([this] { storage_loop->run(); });
   for (const auto& network : networks) network->start();
   loop_thread = std::thread([this] { loop->run(); });
 }

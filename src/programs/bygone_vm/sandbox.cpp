@@ -92,8 +92,10 @@ Result<void> restrict_calls() {
   BYGONE_CHECK(check(::seccomp_rule_add(filter.get(), SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0)));
   const scmp_arg_cmp is_thread{0, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD};
   BYGONE_CHECK(check(::seccomp_rule_add_array(filter.get(), SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, &is_thread)));
-  const scmp_arg_cmp is_batch{1, SCMP_CMP_EQ, SCHED_BATCH, 0};  // the devices' loops
-  BYGONE_CHECK(check(::seccomp_rule_add_array(filter.get(), SCMP_ACT_ALLOW, SCMP_SYS(sched_setscheduler), 1, &is_batch)));
+  for (const scmp_datum_t policy : {SCHED_BATCH, SCHED_OTHER}) {  // support/pace.h
+    const scmp_arg_cmp is_policy{1, SCMP_CMP_EQ, policy, 0};
+    BYGONE_CHECK(check(::seccomp_rule_add_array(filter.get(), SCMP_ACT_ALLOW, SCMP_SYS(sched_setscheduler), 1, &is_policy)));
+  }
   BYGONE_CHECK(check(::seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_TSYNC, 1)));
   return check(::seccomp_load(filter.get()));
 }

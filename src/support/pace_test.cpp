@@ -1,0 +1,58 @@
+#include "support/pace.h"
+
+#include <gtest/gtest.h>
+#include <sched.h>
+
+#include <thread>
+
+namespace bygone {
+namespace {
+
+/// In a thread of its own: what it changes is the thread's.
+template <typename Work>
+void on_a_thread(Work work) {
+  std::thread([&] { work(); }).join();
+}
+
+TEST(PaceTest, many_requests_at_once_make_the_thread_patient) {
+  on_a_thread([] {
+    Pace pace;
+    pace.woken();
+    pace.found(1);
+    EXPECT_FALSE(pace.is_patient());
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+    pace.woken();
+    pace.found(2);
+    EXPECT_TRUE(pace.is_patient());
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_BATCH);
+  });
+}
+
+TEST(PaceTest, single_requests_for_a_while_make_it_quick_again) {
+  on_a_thread([] {
+    Pace pace;
+    pace.found(8);
+    int singles = 0;
+    while (pace.is_patient() && singles < 1000) {
+      pace.woken();
+      pace.found(1);
+      ++singles;
+      if (singles == 3) pace.found(2);  // not in sequence: counted anew
+    }
+    EXPECT_GT(singles, 4);
+    EXPECT_LT(singles, 1000);
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+  });
+}
+
+TEST(PaceTest, wakes_without_requests_change_nothing) {
+  on_a_thread([] {
+    Pace pace;
+    pace.found(2);
+    for (int i = 0; i < 1000; ++i) pace.found(0);
+    EXPECT_TRUE(pace.is_patient());
+  });
+}
+
+}  // namespace
+}  // namespace bygone
