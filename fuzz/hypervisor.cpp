@@ -44,7 +44,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   synic.connect_message_port(1, [&](cpu::VpIndex, std::uint32_t, std::span<const std::byte> payload) -> std::uint16_t {
     return synic.post_message({1}, 2, 1, payload) == hyperv::PostOutcome::kDelivered ? 0 : 0x13;
   });
-  synic.connect_event_port(0x2001, [&](std::uint16_t flag) { synic.signal_event({0}, 2, flag); });
+  synic.connect_event_port(0x2001, [&](std::uint16_t flag) { synic.signal_event({0}, 2, flag); }, nullptr);
   synic.set_slot_free_handler([&](cpu::VpIndex vp, std::uint8_t sint) { (void)synic.post_message(vp, sint, 1, {}); });
 
   FuzzInput input(data, size);
