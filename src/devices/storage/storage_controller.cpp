@@ -23,6 +23,8 @@ constexpr std::size_t kMaximumInFlight = 512;
 constexpr std::size_t kMaximumHeldBytes = 8U << 20;
 constexpr std::size_t kBytesOfAPage = 32;  // its number, twice, and its iovec
 constexpr std::uint32_t kMaximumTransferBytes = 1U << 20;
+/// After requests for so many pages the guest hears of those that are done, and works on them while the next ones are copied.
+constexpr std::size_t kPagesBeforeAnswers = 128;
 constexpr std::size_t kSmallestPacket = 12;  // the header; the body is zeroes then
 constexpr std::size_t kKeptRequests = 64;
 constexpr std::size_t kKeptBytes = 32768;  // larger ones are not kept
@@ -228,8 +230,15 @@ Result<void> StorageController::drain(ChannelState& state) {
   BYGONE_CHECK(send_replies(state));
   state.stopped_reading = false;
   draining_ = true;
+  std::size_t pages = 0;
   auto work = [&]() -> Result<void> {
     for (;;) {
+      if (pages >= kPagesBeforeAnswers) {
+        pages = 0;
+        draining_ = false;
+        process_completions();
+        draining_ = true;
+      }
       if (state.in_flight >= kMaximumInFlight || state.held_bytes >= kMaximumHeldBytes || !state.replies.empty()) {
         state.stopped_reading = true;
         return {};
@@ -240,12 +249,13 @@ Result<void> StorageController::drain(ChannelState& state) {
         free_requests_.push_back(std::move(request));
         return {};
       }
+      pages += request->packet.buffers().pages().size();
       BYGONE_CHECK(handle_packet(state, std::move(request)));
     }
   };
   auto result = work();
   draining_ = false;
-  // What was answered at once goes out with this drain's signal.
+  // What was answered at once and is still to be told goes out with this drain's signal.
   process_completions();
   return result;
 }
