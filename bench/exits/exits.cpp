@@ -85,7 +85,7 @@ BENCHMARK(rearm_direct_timer);
 void signal_event_hypercall(benchmark::State& state) {
   Machine machine;
   std::uint64_t signals = 0;
-  machine.hypervisor->synic().connect_event_port(0x2001, [&](std::uint16_t) { ++signals; });
+  machine.hypervisor->synic().connect_event_port(0x2001, [&](std::uint16_t) { ++signals; }, nullptr);
   for (auto _ : state) {
     cpu::HypercallExit exit;
     exit.control = 0x1005D;
