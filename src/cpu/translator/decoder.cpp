@@ -180,8 +180,11 @@ bool wants_alignment(const ZydisDecodedInstruction& instruction, std::uint16_t n
     case ZYDIS_MNEMONIC_VMOVNTPD:
     case ZYDIS_MNEMONIC_VMOVNTDQ:
     case ZYDIS_MNEMONIC_VMOVNTDQA: return true;
-    default: return (native & kNativeSse) != 0 && size == 16;
+    default: break;
   }
+  // Intel's processors want the SHA instructions' operands aligned, AMD's do not (Zen, measured), and translated code is the host's.
+  if (instruction.meta.isa_ext == ZYDIS_ISA_EXT_SHA && __builtin_cpu_is("amd") != 0) return false;
+  return (native & kNativeSse) != 0 && size == 16;
 }
 
 bool is_vector_conversion(const ZydisDecodedInstruction& instruction) {

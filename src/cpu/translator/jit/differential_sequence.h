@@ -92,6 +92,11 @@ class SequenceMaker {
   [[nodiscard]] bool is_hidden() const {
     const ZydisISAExt extension = in_.zydis.meta.isa_ext;
     if (extension == ZYDIS_ISA_EXT_AVX512EVEX || extension == ZYDIS_ISA_EXT_AVX512VEX) return !host_carries(extension, in_.zydis.meta.isa_set);
+    switch (extension) {  // AMD's own
+      case ZYDIS_ISA_EXT_SSE4A: case ZYDIS_ISA_EXT_AMD3DNOW: case ZYDIS_ISA_EXT_XOP: case ZYDIS_ISA_EXT_FMA4: case ZYDIS_ISA_EXT_TBM:
+      case ZYDIS_ISA_EXT_CLZERO: return true;
+      default: break;
+    }
     switch (in_.zydis.meta.isa_set) {
       case ZYDIS_ISA_SET_AVX_VNNI: case ZYDIS_ISA_SET_RTM: case ZYDIS_ISA_SET_PREFETCHWT1: return true;
       default: return false;
@@ -148,6 +153,18 @@ class SequenceMaker {
     return in_.zydis.raw.imm[0].size == 8 && in_.zydis.raw.imm[0].value.u == 0 && in_.zydis.length == 2;
   }
 
+  /// Guests have Intel's ways wherever the host runs on; AMD's processors have others here.
+  [[nodiscard]] bool is_otherwise_on_this_host() const {
+    if (__builtin_cpu_is("amd") == 0) return false;
+    const auto& raw = in_.zydis.raw;
+    switch (in_.zydis.mnemonic) {
+      case ZYDIS_MNEMONIC_PAUSE: return raw.rex.B != 0;  // exchanges R8
+      case ZYDIS_MNEMONIC_VPINSRD: case ZYDIS_MNEMONIC_VPEXTRD: return !mode_.is_64() && (raw.vex.W != 0 || raw.evex.W != 0);  // undefined
+      case ZYDIS_MNEMONIC_FIST: case ZYDIS_MNEMONIC_FISTP: case ZYDIS_MNEMONIC_FISTTP: return !flat_;  // limits bind sooner
+      default: return in_.zydis.opcode_map == ZYDIS_OPCODE_MAP_0F && in_.zydis.opcode == 0x0D && raw.modrm.mod == 3;  // undefined, not a NOP
+    }
+  }
+
   [[nodiscard]] bool is_excluded() const {
     switch (in_.zydis.meta.category) {
       case ZYDIS_CATEGORY_SYSTEM: case ZYDIS_CATEGORY_INTERRUPT: case ZYDIS_CATEGORY_IO: case ZYDIS_CATEGORY_IOSTRINGOP:
@@ -162,6 +179,7 @@ class SequenceMaker {
       default: break;
     }
     if ((in_.zydis.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) != 0) return true;
+    if (is_otherwise_on_this_host()) return true;
     switch (in_.zydis.mnemonic) {
       case ZYDIS_MNEMONIC_STD: case ZYDIS_MNEMONIC_PUSHF: case ZYDIS_MNEMONIC_PUSHFD: case ZYDIS_MNEMONIC_PUSHFQ:
       case ZYDIS_MNEMONIC_POPF: case ZYDIS_MNEMONIC_POPFD: case ZYDIS_MNEMONIC_POPFQ: case ZYDIS_MNEMONIC_STI:
