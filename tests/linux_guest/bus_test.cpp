@@ -22,7 +22,7 @@ TEST(BusOnLinux, drivers_that_come_and_go_leave_a_working_bus) {
   {
     LinuxGuest guest({.flavour = "full", .modules = {"hv_utils", "hv_storvsc", "sd_mod", "evdev"}, .disks = {disk}, .memory_megabytes = 384});
     ASSERT_TRUE(guest.is_up());
-    guest.run("dmesg -C");  // what a kernel says while it starts is tests/machine's business
+    guest.run("dmesg -c > /dev/null");  // what a kernel says while it starts is tests/machine's business
     guest.run(reload("hv_utils", "ls -d /sys/bus/vmbus/drivers/hv_utils/*-*-*"));
     guest.run(reload("hv_storvsc", "[ $(blockdev --getsize64 /dev/sda) = 67108864 ]"));
     guest.run("dd if=/dev/sda of=/dev/null bs=1M");
