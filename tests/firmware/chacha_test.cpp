@@ -1,5 +1,5 @@
 // The firmware's random numbers: the part of RngDxe that needs no firmware.
-#include "ChaCha.h"
+#include "RngDxe/ChaCha.h"
 
 #include <gtest/gtest.h>
 

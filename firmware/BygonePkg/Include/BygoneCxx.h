@@ -1,0 +1,68 @@
+// What the modules in C++ share: memory and task priority levels that are given back where their owner ends, and no more. EDK II's
+// structures are base classes of ours, so that the way from a protocol's `This` to our state is a static_cast that the compiler checks.
+// Freestanding C++17: no exceptions, no virtual functions, nothing to construct before the entry point.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <new>
+
+extern "C" {
+#include <Uefi.h>
+#include <Library/BaseMemoryLib.h>
+#include <Library/MemoryAllocationLib.h>
+#include <Library/UefiBootServicesTableLib.h>
+}
+
+namespace bygone {
+
+/// One object, or an array of what needs no destructor, from the pool; freed with its owner unless released before.
+template <typename T>
+class Pool {
+ public:
+  constexpr Pool() = default;
+  explicit constexpr Pool(T* object) : object_(object) {}
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+  ~Pool() {
+    if (object_ == nullptr) return;
+    object_->~T();
+    FreePool(object_);
+  }
+  /// Null if there is no memory; all zeros but for what the type's own initializers say.
+  static Pool create() {
+    void* const memory = AllocatePool(sizeof(T));
+    return Pool(memory == nullptr ? nullptr : new (memory) T{});
+  }
+  /// Zeros, or null.
+  static Pool create_array(UINTN count) { return Pool(static_cast<T*>(AllocateZeroPool(count * sizeof(T)))); }
+
+  explicit operator bool() const { return object_ != nullptr; }
+  T* get() const { return object_; }
+  T* operator->() const { return object_; }
+  T& operator*() const { return *object_; }
+  T& operator[](UINTN index) const { return object_[index]; }
+  /// For a function of EDK II's that allocates.
+  T** out() { return &object_; }
+  T* release() {
+    T* const object = object_;
+    object_ = nullptr;
+    return object;
+  }
+
+ private:
+  T* object_ = nullptr;
+};
+
+/// The task priority level raised while it lives.
+class RaisedTpl {
+ public:
+  explicit RaisedTpl(EFI_TPL level) : before_(gBS->RaiseTPL(level)) {}
+  RaisedTpl(const RaisedTpl&) = delete;
+  RaisedTpl& operator=(const RaisedTpl&) = delete;
+  ~RaisedTpl() { gBS->RestoreTPL(before_); }
+
+ private:
+  const EFI_TPL before_;
+};
+
+}  // namespace bygone
