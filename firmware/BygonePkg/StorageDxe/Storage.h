@@ -1,142 +1,123 @@
-/** @file
-  The storage service's packets (Linux drivers/scsi/storvsc_drv.c describes the same wire format) and the driver's state.
+// The storage service's packets (Linux drivers/scsi/storvsc_drv.c describes the same wire format) and the driver's state.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
 
-  SPDX-License-Identifier: Apache-2.0
-**/
-#ifndef BYGONE_STORAGE_H_
-#define BYGONE_STORAGE_H_
+#include <BygoneVmbusDriver.h>
 
-#include <Uefi.h>
-#include <IndustryStandard/Scsi.h>
-#include <Library/BaseLib.h>
-#include <Library/BaseMemoryLib.h>
-#include <Library/DebugLib.h>
-#include <Library/DevicePathLib.h>
-#include <Library/MemoryAllocationLib.h>
-#include <Library/UefiBootServicesTableLib.h>
-#include <Library/UefiLib.h>
+#include <array>
+
+extern "C" {
 #include <Protocol/DevicePath.h>
 #include <Protocol/ScsiPassThruExt.h>
-#include <Protocol/VmbusChannel.h>
+}
 
-enum {
-  StorageCompleteIo           = 1,
-  StorageRemoveDevice         = 2,
-  StorageExecuteSrb           = 3,
-  StorageBeginInitialization  = 7,
-  StorageEndInitialization    = 8,
-  StorageQueryProtocolVersion = 9,
-  StorageQueryProperties      = 10
+namespace bygone::storage {
+
+enum class Operation : UINT32 {
+  kCompleteIo = 1,
+  kRemoveDevice = 2,
+  kExecuteSrb = 3,
+  kBeginInitialization = 7,
+  kEndInitialization = 8,
+  kQueryProtocolVersion = 9,
+  kQueryProperties = 10,
 };
 
-#define STORAGE_FLAG_COMPLETE  BIT0
+constexpr UINT32 kWantsCompletion = BIT0;
 
-#define STORAGE_DATA_OUT   0
-#define STORAGE_DATA_IN    1
-#define STORAGE_DATA_NONE  2
+enum class Direction : UINT8 { kOut = 0, kIn = 1, kNone = 2 };
 
-#define SRB_FLAGS_NO_SYNCH_TRANSFER  0x08
-#define SRB_FLAGS_DATA_IN            0x40
-#define SRB_FLAGS_DATA_OUT           0x80
+constexpr UINT32 kSrbNoSynchronousTransfer = 0x08;
+constexpr UINT32 kSrbDataIn = 0x40;
+constexpr UINT32 kSrbDataOut = 0x80;
 
-#define SRB_STATUS_MASK          0x3F
-#define SRB_STATUS_SENSE_VALID   0x80
-#define SRB_STATUS_SUCCESS       0x01
-#define SRB_STATUS_ABORTED       0x02
-#define SRB_STATUS_ERROR         0x04
-#define SRB_STATUS_NO_DEVICE     0x08
-#define SRB_STATUS_TIMEOUT       0x09
-#define SRB_STATUS_DATA_OVERRUN  0x12
-#define SRB_STATUS_INVALID_LUN   0x20
+/// In SrbStatus, without its upper two bits.
+enum class SrbStatus : UINT8 {
+  kSuccess = 0x01,
+  kAborted = 0x02,
+  kError = 0x04,
+  kNoDevice = 0x08,
+  kTimeout = 0x09,
+  kDataOverrun = 0x12,
+  kInvalidLun = 0x20,
+};
+constexpr UINT8 kSrbStatusMask = 0x3F;
+constexpr UINT8 kSrbSenseValid = 0x80;
 
-#define SENSE_BYTES  20
+constexpr UINT8 kSenseBytes = 20;
+constexpr UINT8 kCdbBytes = 16;
 
 #pragma pack(1)
 
-typedef struct {
-  UINT16    Length;
-  UINT8     SrbStatus;
-  UINT8     ScsiStatus;
-  UINT8     Port;
-  UINT8     Path;
-  UINT8     Target;
-  UINT8     Lun;
-  UINT8     CdbLength;
-  UINT8     SenseLength;
-  UINT8     DataDirection;
-  UINT8     Reserved;
-  UINT32    DataBytes;
-  union {
-    UINT8    Cdb[16];
-    UINT8    Sense[SENSE_BYTES];
-  } u;
-  UINT16    Reserved2;
-  UINT8     QueueTag;
-  UINT8     QueueAction;
-  UINT32    SrbFlags;
-  UINT32    TimeoutSeconds;
-  UINT32    SortKey;
-} STORAGE_SRB;
+struct Srb {
+  UINT16 length;
+  UINT8 srb_status;
+  UINT8 scsi_status;
+  UINT8 port;
+  UINT8 path;
+  UINT8 target;
+  UINT8 lun;
+  UINT8 cdb_length;
+  UINT8 sense_length;
+  Direction direction;
+  UINT8 reserved;
+  UINT32 data_bytes;
+  UINT8 cdb_or_sense[kSenseBytes];  ///< of the request, of the completion
+  UINT16 reserved2;
+  UINT8 queue_tag;
+  UINT8 queue_action;
+  UINT32 flags;
+  UINT32 timeout_seconds;
+  UINT32 sort_key;
+};
 
-typedef struct {
-  UINT32    Operation;
-  UINT32    Flags;
-  UINT32    Status;
+struct Packet {
+  Operation operation;
+  UINT32 flags;
+  UINT32 status;
   union {
-    STORAGE_SRB    Srb;
-    struct {
-      UINT16    Version;     ///< major in the high byte
-      UINT16    Revision;
-    } Version;
-  } u;
-} STORAGE_PACKET;
+    Srb srb;
+    UINT16 version;  ///< major in the high byte
+  };
+};
 
 #pragma pack()
 
-STATIC_ASSERT (sizeof (STORAGE_SRB) == 52, "the request of Windows 8 and later");
-STATIC_ASSERT (sizeof (STORAGE_PACKET) == 64, "the packet of Windows 8 and later");
+static_assert(sizeof(Srb) == 52, "the request of Windows 8 and later");
+static_assert(sizeof(Packet) == 64, "the packet of Windows 8 and later");
 
-#define STORAGE_SIGNATURE     SIGNATURE_32 ('b', 'y', 's', 't')
-#define STORAGE_MAXIMUM_LUNS  64
+class Storage : public EFI_EXT_SCSI_PASS_THRU_PROTOCOL {
+ public:
+  static constexpr EFI_GUID kInterface = {0xba6163d9, 0x04a1, 0x4d29, {0xb6, 0x05, 0x72, 0xe2, 0xff, 0xb1, 0xdc, 0x7f}};
+  static constexpr EFI_GUID* kProtocol = &gEfiExtScsiPassThruProtocolGuid;
+  static constexpr char kName[] = "storage";
+  using Protocol = EFI_EXT_SCSI_PASS_THRU_PROTOCOL;
+  static constexpr UINTN kMaximumLuns = 64;
 
-typedef struct {
-  UINT32                             Signature;
-  EFI_HANDLE                         Handle;
-  BYGONE_VMBUS_CHANNEL_PROTOCOL      *Channel;
-  EFI_EXT_SCSI_PASS_THRU_PROTOCOL    PassThru;
-  EFI_EXT_SCSI_PASS_THRU_MODE        Mode;
-  UINT64                             LastTransaction;
-  UINT8                              Luns[STORAGE_MAXIMUM_LUNS];
-  UINTN                              LunCount;
-} STORAGE;
+  EFI_STATUS start(EFI_DRIVER_BINDING_PROTOCOL* binding, EFI_HANDLE controller);
+  EFI_STATUS withdraw(EFI_HANDLE controller);
 
-#define STORAGE_FROM_PASS_THRU(PassThru_)  (CR (PassThru_, STORAGE, PassThru, STORAGE_SIGNATURE))
+  /// Sends a packet and waits for its completion. One request is in flight at a time.
+  /// `packet`: in the request, out the completion. 0 ns: waits for ever.
+  EFI_STATUS transact(Packet& packet, void* data, UINTN data_bytes, UINT64 timeout_ns);
 
-/**
-  Sends a packet and waits for its completion. One request is in flight at a time.
+  UINTN lun_count() const { return lun_count_; }
+  UINT8 lun(UINTN index) const { return luns_[index]; }
 
-  @param Packet     in: the request; out: the completion
-  @param TimeoutNs  0: wait for ever
-**/
-EFI_STATUS
-StorageTransact (
-  IN OUT STORAGE         *Storage,
-  IN OUT STORAGE_PACKET  *Packet,
-  IN     VOID            *Data OPTIONAL,
-  IN     UINTN           DataBytes,
-  IN     UINT64          TimeoutNs
-  );
+ private:
+  EFI_STATUS control(Packet& packet, Operation operation);
+  EFI_STATUS negotiate();
+  /// Fills in the protocol's functions and mode.
+  void offer_pass_through();
+  /// Asks the adapter which units exist.
+  void find_units();
+  void add_unit(UINT8 lun);
 
-/// Fills in the protocol's functions and mode.
-VOID
-StorageInitializePassThru (
-  IN OUT STORAGE  *Storage
-  );
+  Channel channel_;
+  EFI_EXT_SCSI_PASS_THRU_MODE mode_;
+  UINT64 last_transaction_;
+  std::array<UINT8, kMaximumLuns> luns_;
+  UINTN lun_count_;
+};
 
-/// Asks the adapter which units exist.
-VOID
-StorageFindUnits (
-  IN OUT STORAGE  *Storage
-  );
-
-#endif
+}  // namespace bygone::storage

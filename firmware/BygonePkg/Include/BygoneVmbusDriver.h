@@ -1,0 +1,128 @@
+// VmbusDriverLib for drivers in C++: a channel that is closed with its owner, packets with their types, and the binding that drivers of a
+// channel share.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <BygoneCxx.h>
+
+extern "C" {
+#include <Library/DebugLib.h>
+#include <Library/UefiLib.h>
+#include <Library/VmbusDriverLib.h>
+}
+
+namespace bygone {
+
+/// An event of the firmware, closed with its owner.
+class Event {
+ public:
+  constexpr Event() = default;
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  ~Event() {
+    if (event_ != nullptr) gBS->CloseEvent(event_);
+  }
+  /// `method` runs at `level` when the event is signalled.
+  template <auto method, typename Owner>
+  EFI_STATUS create(UINT32 type, EFI_TPL level, Owner& owner) {
+    return gBS->CreateEvent(type | EVT_NOTIFY_SIGNAL, level, notify<method, Owner>, &owner, &event_);
+  }
+  EFI_EVENT get() const { return event_; }
+
+ private:
+  template <auto method, typename Owner>
+  static void EFIAPI notify(EFI_EVENT, void* owner) {
+    (static_cast<Owner*>(owner)->*method)();
+  }
+
+  EFI_EVENT event_ = nullptr;
+};
+
+class Channel {
+ public:
+  Channel() = default;
+  Channel(const Channel&) = delete;
+  Channel& operator=(const Channel&) = delete;
+  ~Channel() {
+    if (channel_ != nullptr) VmbusDriverClose(binding_, controller_, channel_);
+  }
+
+  /// VmbusDriverOpen; `negotiate` is the conversation that starts the service.
+  template <typename Negotiate>
+  EFI_STATUS open(EFI_DRIVER_BINDING_PROTOCOL* binding, EFI_HANDLE controller, UINTN ring_pages, EFI_EVENT event, Negotiate negotiate) {
+    binding_ = binding;
+    controller_ = controller;
+    const auto run = [](void* context) { return (*static_cast<Negotiate*>(context))(); };
+    const EFI_STATUS status = VmbusDriverOpen(binding, controller, &channel_, ring_pages, event, run, &negotiate);
+    if (EFI_ERROR(status)) channel_ = nullptr;
+    return status;
+  }
+  /// The first `bytes` of a packet, in which no answer is expected.
+  template <typename Packet>
+  EFI_STATUS send(const Packet& packet, UINTN bytes) {
+    return channel_->Send(channel_, &packet, bytes, nullptr, 0, 0, FALSE);
+  }
+  /// With memory that the host may use until it completes the transaction.
+  template <typename Packet>
+  EFI_STATUS request(const Packet& packet, UINTN bytes, UINT64 transaction, void* data = nullptr, UINTN data_bytes = 0) {
+    return channel_->Send(channel_, &packet, bytes, data, data_bytes, transaction, TRUE);
+  }
+  /// What the host has not filled of the packet is zeros. EFI_NOT_READY: there is none.
+  template <typename Packet>
+  EFI_STATUS receive(Packet& packet) {
+    return VmbusDriverReceive(channel_, &packet, sizeof packet, nullptr, nullptr);
+  }
+  /// Receives until `is_answer(packet, type, transaction)`. 0 ns: waits for ever.
+  template <typename Packet, typename IsAnswer>
+  EFI_STATUS wait_for(Packet& packet, UINT64 timeout_ns, IsAnswer is_answer) {
+    const auto ask = [](void* context, const void* received, UINT16 type, UINT64 transaction) -> BOOLEAN {
+      return (*static_cast<IsAnswer*>(context))(*static_cast<const Packet*>(received), type, transaction);
+    };
+    return VmbusDriverWaitFor(channel_, &packet, sizeof packet, timeout_ns, ask, &is_answer);
+  }
+
+ private:
+  EFI_DRIVER_BINDING_PROTOCOL* binding_ = nullptr;
+  EFI_HANDLE controller_ = nullptr;
+  BYGONE_VMBUS_CHANNEL_PROTOCOL* channel_ = nullptr;
+};
+
+/// The binding of a driver for channels of Device::kInterface. A Device derives from the protocol that it is found by, Device::Protocol of
+/// the GUID *Device::kProtocol, and has `EFI_STATUS start(binding, controller)`, which opens its channel and installs its protocols, and
+/// `EFI_STATUS withdraw(controller)`, which takes these away; its destructor does the rest.
+template <typename Device>
+class ChannelBinding {
+ public:
+  static EFI_STATUS install(EFI_HANDLE image, EFI_SYSTEM_TABLE* system) {
+    static EFI_DRIVER_BINDING_PROTOCOL binding = {supported, start, stop, 0x10, nullptr, nullptr};
+    return EfiLibInstallDriverBinding(image, system, &binding, image);
+  }
+
+ private:
+  static EFI_STATUS EFIAPI supported(EFI_DRIVER_BINDING_PROTOCOL* self, EFI_HANDLE controller, EFI_DEVICE_PATH_PROTOCOL*) {
+    return VmbusDriverSupports(self, controller, &Device::kInterface);
+  }
+  static EFI_STATUS EFIAPI start(EFI_DRIVER_BINDING_PROTOCOL* self, EFI_HANDLE controller, EFI_DEVICE_PATH_PROTOCOL*) {
+    auto device = Pool<Device>::create();
+    if (!device) return EFI_OUT_OF_RESOURCES;
+    const EFI_STATUS status = device->start(self, controller);
+    if (EFI_ERROR(status)) {
+      DEBUG((DEBUG_ERROR, "%a: %r\n", Device::kName, status));
+      return status;
+    }
+    device.release();
+    return EFI_SUCCESS;
+  }
+  static EFI_STATUS EFIAPI stop(EFI_DRIVER_BINDING_PROTOCOL*, EFI_HANDLE controller, UINTN, EFI_HANDLE*) {
+    void* interface = nullptr;
+    EFI_STATUS status = gBS->HandleProtocol(controller, Device::kProtocol, &interface);
+    if (EFI_ERROR(status)) return status;
+    auto* const device = static_cast<Device*>(static_cast<typename Device::Protocol*>(interface));
+    status = device->withdraw(controller);
+    if (EFI_ERROR(status)) return status;
+    const Pool<Device> ended(device);
+    return EFI_SUCCESS;
+  }
+};
+
+}  // namespace bygone
