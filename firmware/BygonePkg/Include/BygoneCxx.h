@@ -53,6 +53,44 @@ class Pool {
   T* object_ = nullptr;
 };
 
+/// Whole pages of boot services data, freed with their owner.
+class Pages {
+ public:
+  constexpr Pages() = default;
+  Pages(const Pages&) = delete;
+  Pages& operator=(const Pages&) = delete;
+  ~Pages() { free(); }
+  /// Zeros. False if there is no memory.
+  bool allocate(UINTN count) {
+    free();
+    first_ = static_cast<UINT8*>(AllocatePages(count));
+    if (first_ == nullptr) return false;
+    count_ = count;
+    ZeroMem(first_, EFI_PAGES_TO_SIZE(count));
+    return true;
+  }
+  void free() {
+    if (first_ != nullptr) FreePages(first_, count_);
+    first_ = nullptr;
+    count_ = 0;
+  }
+  /// From now on nobody's: it stays until the boot ends.
+  UINT8* release() {
+    UINT8* const first = first_;
+    first_ = nullptr;
+    count_ = 0;
+    return first;
+  }
+  UINTN count() const { return count_; }
+  /// Of the page with that index.
+  UINT8* at(UINTN index) const { return first_ + EFI_PAGES_TO_SIZE(index); }
+  UINTN address(UINTN index) const { return reinterpret_cast<UINTN>(at(index)); }
+
+ private:
+  UINT8* first_ = nullptr;
+  UINTN count_ = 0;
+};
+
 /// The task priority level raised while it lives.
 class RaisedTpl {
  public:

@@ -1,166 +1,190 @@
-/** @file
-  VMBus channel management messages (Linux include/linux/hyperv.h and drivers/hv describe the same wire format).
+// VMBus channel management messages (Linux include/linux/hyperv.h and drivers/hv describe the same wire format).
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
 
-  SPDX-License-Identifier: Apache-2.0
-**/
-#ifndef BYGONE_VMBUS_MESSAGES_H_
-#define BYGONE_VMBUS_MESSAGES_H_
+extern "C" {
+#include <Uefi.h>
+#include <BygoneHyperV.h>
+}
 
-#define VMBUS_MESSAGE_TYPE             1      ///< the hypervisor message's type
-#define VMBUS_CONNECTION_ID            1      ///< for versions below 5.0
-#define VMBUS_CONTACT_CONNECTION_ID_5  4      ///< for INITIATE_CONTACT from 5.0 on
-#define VMBUS_SINT                     2
+namespace bygone::vmbus {
 
-#define VMBUS_VERSION(Major, Minor)  (((UINT32)(Major) << 16) | (Minor))
+constexpr UINT32 kHypervisorMessageType = 1;
+constexpr UINT32 kSint = 2;
 
-enum {
-  VmbusOffer           = 1,
-  VmbusRescind         = 2,
-  VmbusRequestOffers   = 3,
-  VmbusOffersDelivered = 4,
-  VmbusOpen            = 5,
-  VmbusOpenResult      = 6,
-  VmbusClose           = 7,
-  VmbusGpadlHeader     = 8,
-  VmbusGpadlBody       = 9,
-  VmbusGpadlCreated    = 10,
-  VmbusGpadlTeardown   = 11,
-  VmbusGpadlTorndown   = 12,
-  VmbusRelidReleased   = 13,
-  VmbusInitiateContact = 14,
-  VmbusVersionResponse = 15,
-  VmbusUnload          = 16,
-  VmbusUnloadResponse  = 17
+/// Where messages to the host go, first.
+enum class Connection : UINT32 {
+  kMessages = 1,          ///< for versions below 5.0
+  kInitiateContact5 = 4,  ///< for INITIATE_CONTACT from 5.0 on
+};
+
+enum class Version : UINT32 { k2_4 = 2 << 16 | 4, k3_0 = 3 << 16, k4_0 = 4 << 16, k5_0 = 5 << 16 };
+
+enum class MessageType : UINT32 {
+  kOffer = 1,
+  kRescind = 2,
+  kRequestOffers = 3,
+  kOffersDelivered = 4,
+  kOpen = 5,
+  kOpenResult = 6,
+  kClose = 7,
+  kGpadlHeader = 8,
+  kGpadlBody = 9,
+  kGpadlCreated = 10,
+  kGpadlTeardown = 11,
+  kGpadlTorndown = 12,
+  kRelidReleased = 13,
+  kInitiateContact = 14,
+  kVersionResponse = 15,
+  kUnload = 16,
+  kUnloadResponse = 17,
 };
 
 #pragma pack(1)
 
-typedef struct {
-  UINT32    Type;
-  UINT32    Padding;
-} VMBUS_HEADER;
+/// What a message begins with. One that is made has its type and else zeros.
+template <MessageType type_of_message>
+struct Message {
+  static constexpr MessageType kType = type_of_message;
+  MessageType type = kType;
+  UINT32 padding = 0;
+};
 
-typedef struct {
-  VMBUS_HEADER    Header;
-  EFI_GUID        InterfaceType;
-  EFI_GUID        InterfaceInstance;
-  UINT64          Reserved[2];
-  UINT16          Flags;
-  UINT16          MmioMegabytes;
-  UINT8           UserDefined[120];
-  UINT16          SubChannelIndex;
-  UINT16          Reserved3;
-  UINT32          ChildRelId;
-  UINT8           MonitorId;
-  UINT8           MonitorAllocated;
-  UINT16          DedicatedInterrupt;
-  UINT32          ConnectionId;
-} VMBUS_OFFER;
+using RequestOffers = Message<MessageType::kRequestOffers>;
+using OffersDelivered = Message<MessageType::kOffersDelivered>;
+using Unload = Message<MessageType::kUnload>;
+using UnloadResponse = Message<MessageType::kUnloadResponse>;
 
-typedef struct {
-  VMBUS_HEADER    Header;
-  UINT32          ChildRelId;
-  UINT32          OpenId;
-  UINT32          RingGpadl;
-  UINT32          TargetVp;
-  UINT32          DownstreamPageOffset;
-  UINT8           UserData[120];
-} VMBUS_OPEN_CHANNEL;
+struct Offer : Message<MessageType::kOffer> {
+  EFI_GUID interface_type;
+  EFI_GUID interface_instance;
+  UINT64 reserved[2];
+  UINT16 flags;
+  UINT16 mmio_megabytes;
+  UINT8 user_defined[120];
+  UINT16 subchannel_index;
+  UINT16 reserved3;
+  UINT32 child_relid;
+  UINT8 monitor_id;
+  UINT8 monitor_allocated;
+  UINT16 dedicated_interrupt;
+  UINT32 connection_id;
+};
 
-typedef struct {
-  VMBUS_HEADER    Header;
-  UINT32          ChildRelId;
-  UINT32          OpenId;
-  UINT32          Status;
-} VMBUS_OPEN_RESULT;
+struct OpenChannel : Message<MessageType::kOpen> {
+  UINT32 child_relid;
+  UINT32 open_id;
+  UINT32 ring_gpadl;
+  UINT32 target_vp;
+  UINT32 downstream_page_offset;
+  UINT8 user_data[120];
+};
 
-typedef struct {
-  VMBUS_HEADER    Header;
-  UINT32          ChildRelId;
-} VMBUS_RELID_MESSAGE;
+struct OpenResult : Message<MessageType::kOpenResult> {
+  UINT32 child_relid;
+  UINT32 open_id;
+  UINT32 status;
+};
+
+struct CloseChannel : Message<MessageType::kClose> {
+  UINT32 child_relid;
+};
 
 /// Pages in a header message: what 240 bytes leave after the fixed part.
-#define GPADL_HEADER_PAGES  26
-#define GPADL_BODY_PAGES    28
+constexpr UINTN kGpadlHeaderPages = 26;
+constexpr UINTN kGpadlBodyPages = 28;
 
-typedef struct {
-  VMBUS_HEADER    Header;
-  UINT32          ChildRelId;
-  UINT32          Gpadl;
-  UINT16          RangeBytes;
-  UINT16          RangeCount;
-  UINT32          ByteCount;
-  UINT32          ByteOffset;
-  UINT64          Page[GPADL_HEADER_PAGES];
-} VMBUS_GPADL_HEADER;
+struct GpadlHeader : Message<MessageType::kGpadlHeader> {
+  UINT32 child_relid;
+  UINT32 gpadl;
+  UINT16 range_bytes;
+  UINT16 range_count;
+  UINT32 byte_count;
+  UINT32 byte_offset;
+  UINT64 page[kGpadlHeaderPages];
+};
 
-typedef struct {
-  VMBUS_HEADER    Header;
-  UINT32          MessageNumber;
-  UINT32          Gpadl;
-  UINT64          Page[GPADL_BODY_PAGES];
-} VMBUS_GPADL_BODY;
+struct GpadlBody : Message<MessageType::kGpadlBody> {
+  UINT32 message_number;
+  UINT32 gpadl;
+  UINT64 page[kGpadlBodyPages];
+};
 
-typedef struct {
-  VMBUS_HEADER    Header;
-  UINT32          ChildRelId;
-  UINT32          Gpadl;
-  UINT32          Status;
-} VMBUS_GPADL_CREATED;
+struct GpadlCreated : Message<MessageType::kGpadlCreated> {
+  UINT32 child_relid;
+  UINT32 gpadl;
+  UINT32 status;
+};
 
-typedef struct {
-  VMBUS_HEADER    Header;
-  UINT32          ChildRelId;
-  UINT32          Gpadl;
-} VMBUS_GPADL_TEARDOWN;
+struct GpadlTeardown : Message<MessageType::kGpadlTeardown> {
+  UINT32 child_relid;
+  UINT32 gpadl;
+};
 
-typedef struct {
-  VMBUS_HEADER    Header;
-  UINT32          Gpadl;
-} VMBUS_GPADL_TORNDOWN;
+struct GpadlTorndown : Message<MessageType::kGpadlTorndown> {
+  UINT32 gpadl;
+};
 
-typedef struct {
-  VMBUS_HEADER    Header;
-  UINT32          Version;
-  UINT32          TargetVp;
-  UINT64          InterruptPage;      ///< from 5.0 on: the target SINT in the low byte
-  UINT64          MonitorPage1;
-  UINT64          MonitorPage2;
-} VMBUS_INITIATE_CONTACT;
+struct InitiateContact : Message<MessageType::kInitiateContact> {
+  Version version;
+  UINT32 target_vp;
+  UINT64 interrupt_page;  ///< from 5.0 on: the target SINT in the low byte
+  UINT64 monitor_page1;
+  UINT64 monitor_page2;
+};
 
-typedef struct {
-  VMBUS_HEADER    Header;
-  UINT8           Supported;
-  UINT8           State;
-  UINT16          Padding;
-  UINT32          ConnectionId;       ///< from 5.0 on: where further messages go
-} VMBUS_VERSION_RESPONSE;
+struct VersionResponse : Message<MessageType::kVersionResponse> {
+  UINT8 supported;
+  UINT8 state;
+  UINT16 reserved;
+  Connection connection;  ///< from 5.0 on: where further messages go
+};
 
-/// A ring's control page (4 KiB), the guest's and the host's views are the same.
-typedef struct {
-  UINT32    WriteIndex;
-  UINT32    ReadIndex;
-  UINT32    InterruptMask;
-  UINT32    PendingSendSize;
-  UINT32    Reserved[12];
-  UINT32    FeatureBits;              ///< bit 0: PendingSendSize is used
-} VMBUS_RING_CONTROL;
+/// A ring's control page (4 KiB); the guest's and the host's views are the same.
+struct RingControl {
+  UINT32 write_index;
+  UINT32 read_index;
+  UINT32 interrupt_mask;
+  UINT32 pending_send_size;
+  UINT32 reserved[12];
+  UINT32 feature_bits;  ///< bit 0: pending_send_size is used
+};
 
-typedef struct {
-  UINT16    Type;
-  UINT16    DataOffset8;
-  UINT16    Length8;
-  UINT16    Flags;                    ///< bit 0: completion requested
-  UINT64    Transaction;
-} VMBUS_PACKET;
+struct PacketHeader {
+  UINT16 type;
+  UINT16 data_offset8;
+  UINT16 length8;
+  UINT16 flags;  ///< bit 0: completion requested
+  UINT64 transaction;
+};
 
-typedef struct {
-  UINT32    Reserved;
-  UINT32    RangeCount;
-  UINT32    ByteCount;
-  UINT32    ByteOffset;
-} VMBUS_GPA_RANGE;
+struct GpaRange {
+  UINT32 reserved;
+  UINT32 range_count;
+  UINT32 byte_count;
+  UINT32 byte_offset;
+};
 
 #pragma pack()
 
-#endif
+static_assert(sizeof(Offer) == 196 && sizeof(OpenChannel) == 148 && sizeof(OpenResult) == 20 && sizeof(CloseChannel) == 12);
+static_assert(sizeof(GpadlHeader) == 236 && sizeof(GpadlBody) == 240 && sizeof(GpadlCreated) == 20 && sizeof(GpadlTeardown) == 16);
+static_assert(sizeof(InitiateContact) == 40 && sizeof(VersionResponse) == 16 && sizeof(RingControl) == 68 && sizeof(PacketHeader) == 16);
+
+/// A message from the host, copied out of its slot.
+class Payload {
+ public:
+  UINT8* bytes() { return bytes_; }
+  /// Null if it is another.
+  template <typename T>
+  const T* as() const {
+    static_assert(sizeof(T) <= sizeof bytes_);
+    const auto* const message = reinterpret_cast<const T*>(bytes_);
+    return message->type == T::kType ? message : nullptr;
+  }
+
+ private:
+  alignas(8) UINT8 bytes_[HV_MESSAGE_PAYLOAD] = {};
+};
+
+}  // namespace bygone::vmbus

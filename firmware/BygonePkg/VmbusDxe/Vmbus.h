@@ -1,199 +1,133 @@
-/** @file
-  The bus driver's parts.
+// The bus driver's parts.
+//
+//   HyperV.cpp   hypercall page, message and event pages, the interrupt
+//   Bus.cpp      negotiation, offers, waiting for answers, unload
+//   Channel.cpp  the channel protocol on one offer
+//   Ring.cpp     the ring pair's layout and indexes
+//
+// One processor. Messages are taken only by the bus's waits, at any level up to TPL_NOTIFY; the interrupt handler touches nothing but the
+// event flags.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
 
-    HyperV.c   hypercall page, message and event pages, the interrupt
-    Bus.c      negotiation, offers, waiting for answers, unload
-    Channel.c  the channel protocol on one offer
-    Ring.c     the ring pair's layout and indexes
+#include <BygoneCxx.h>
 
-  One processor. Messages are read only by HyperVWaitMessage, at any level up to TPL_NOTIFY; the interrupt handler touches nothing but
-  the event flags.
-
-  SPDX-License-Identifier: Apache-2.0
-**/
-#ifndef BYGONE_VMBUS_H_
-#define BYGONE_VMBUS_H_
-
+extern "C" {
 #include <PiDxe.h>
-#include <BygoneHyperV.h>
 #include <Library/BaseLib.h>
-#include <Library/BaseMemoryLib.h>
 #include <Library/DebugLib.h>
-#include <Library/MemoryAllocationLib.h>
-#include <Library/UefiBootServicesTableLib.h>
 #include <Protocol/DevicePath.h>
 #include <Protocol/VmbusChannel.h>
+}
+
 #include "Messages.h"
 
-#define EVENT_FLAG_COUNT  2048
-
-#pragma pack(1)
-
-typedef struct {
-  ACPI_EXTENDED_HID_DEVICE_PATH    Acpi;
-  CHAR8                            Hid[6];
-  CHAR8                            Uid[1];
-  CHAR8                            Cid[1];
-  VENDOR_DEVICE_PATH               Channel;
-  EFI_GUID                         InterfaceType;
-  EFI_GUID                         InterfaceInstance;
-  EFI_DEVICE_PATH_PROTOCOL         End;
-} VMBUS_CHANNEL_DEVICE_PATH;
-
-#pragma pack()
-
-/// One direction's ring: the control page and the data behind it.
-typedef struct {
-  volatile VMBUS_RING_CONTROL    *Control;
-  UINT8                          *Data;
-  UINT32                         Bytes;
-} VMBUS_RING;
-
-typedef struct {
-  UINTN                            Signature;
-  BYGONE_VMBUS_CHANNEL_PROTOCOL    Protocol;
-  VMBUS_CHANNEL_DEVICE_PATH        DevicePath;
-  EFI_HANDLE                       Handle;
-  UINT32                           RelId;
-  UINT32                           ConnectionId;
-  BOOLEAN                          Opened;
-  EFI_EVENT                        Event;
-  VOID                             *Pages;
-  UINTN                            PageCount;
-  UINT32                           Gpadl;
-  VMBUS_RING                       Send;
-  VMBUS_RING                       Receive;
-} VMBUS_CHANNEL;
-
-#define VMBUS_CHANNEL_SIGNATURE  SIGNATURE_64 ('b', 'y', 'v', 'm', 'c', 'h', 'a', 'n')
-#define CHANNEL_FROM_PROTOCOL(Protocol_)  \
-  (CR (Protocol_, VMBUS_CHANNEL, Protocol, VMBUS_CHANNEL_SIGNATURE))
+namespace bygone::vmbus {
 
 /// Orders a store before a later load, which the processor may otherwise swap: EDK II's MemoryFence stops only the compiler.
-#define FULL_FENCE()  __asm__ __volatile__ ("lock; orl $0, (%%rsp)" ::: "memory", "cc")
+inline void full_fence() { __asm__ __volatile__("lock; orl $0, (%%rsp)" ::: "memory", "cc"); }
 
-// HyperV.c
+/// The hypervisor's interface (HyperV.cpp).
+namespace hypervisor {
 
-EFI_STATUS
-HyperVStart (
-  VOID
-  );
+EFI_STATUS start();
 
 /// Everything off, in the order that leaves no page registered that the operating system may reuse.
-VOID
-HyperVStop (
-  VOID
-  );
+void stop();
 
-EFI_STATUS
-HyperVPostMessage (
-  IN UINT32      ConnectionId,
-  IN CONST VOID  *Message,
-  IN UINTN       Bytes
-  );
-
-VOID
-HyperVSignalEvent (
-  IN UINT32  ConnectionId
-  );
+EFI_STATUS post_message(Connection connection, const void* message, UINTN bytes);
+void signal_event(UINT32 connection_id);
 
 /// Takes the message in the slot, if there is one.
-BOOLEAN
-HyperVTakeMessage (
-  OUT UINT8  Payload[HV_MESSAGE_PAYLOAD]
-  );
+bool take_message(Payload& payload);
 
-/// Sleeps until the next interrupt unless Ready says that there is something to do.
-VOID
-HyperVIdle (
-  IN BOOLEAN  (*Ready)(
-    VOID  *Context
-    ),
-  IN VOID     *Context
-  );
+/// Sleeps until the next interrupt unless is_ready() says that there is something to do.
+template <typename IsReady>
+void idle(IsReady is_ready) {
+  if (!GetInterruptState()) {
+    CpuPause();
+    return;
+  }
+  // With interrupts off between the look and the sleep, one that comes in between ends the sleep at once: STI takes effect after HLT has
+  // begun.
+  DisableInterrupts();
+  if (is_ready()) {
+    EnableInterrupts();
+    return;
+  }
+  __asm__ __volatile__("sti; hlt" ::: "memory");
+}
 
-/// The event to signal when the host signals this channel.
-VOID
-HyperVSetEvent (
-  IN UINT32     RelId,
-  IN EFI_EVENT  Event OPTIONAL
-  );
+/// The event to signal when the host signals this channel; null for none.
+void set_event(UINT32 relid, EFI_EVENT event);
 
-// Bus.c
+}  // namespace hypervisor
 
-EFI_STATUS
-BusPost (
-  IN CONST VOID  *Message,
-  IN UINTN       Bytes
-  );
+/// The conversation with the host (Bus.cpp).
+namespace bus {
 
-/**
-  Waits for a message of a type whose 32-bit field at Offset is Value. Other messages that arrive are dropped: the bus has one
-  conversation at a time.
-**/
-EFI_STATUS
-BusWait (
-  IN  UINT32  Type,
-  IN  UINTN   Offset,
-  IN  UINT32  Value,
-  OUT UINT8   Payload[HV_MESSAGE_PAYLOAD]
-  );
+EFI_STATUS post(const void* message, UINTN bytes);
+template <typename T>
+EFI_STATUS post(const T& message) {
+  return post(&message, sizeof message);
+}
 
-UINT32
-BusNewGpadl (
-  VOID
-  );
+/// The next message of any type, or a timeout.
+EFI_STATUS next_message(Payload& payload);
 
-// Channel.c
+/// Waits for an Answer that is_mine(answer) accepts. Other messages that arrive are dropped: the bus has one conversation at a time.
+template <typename Answer, typename IsMine>
+EFI_STATUS wait_for(Answer& answer, IsMine is_mine) {
+  for (;;) {
+    Payload payload;
+    const EFI_STATUS status = next_message(payload);
+    if (EFI_ERROR(status)) {
+      DEBUG((DEBUG_ERROR, "VMBus: no answer of type %d\n", static_cast<UINT32>(Answer::kType)));
+      return status;
+    }
+    const Answer* const received = payload.as<Answer>();
+    if (received == nullptr || !is_mine(*received)) continue;
+    answer = *received;
+    return EFI_SUCCESS;
+  }
+}
 
-EFI_STATUS
-ChannelPublish (
-  IN CONST VMBUS_OFFER  *Offer
-  );
+UINT32 new_gpadl();
 
-// Ring.c
+}  // namespace bus
 
-VOID
-RingFormat (
-  OUT VMBUS_RING  *Ring,
-  IN  VOID        *Pages,
-  IN  UINTN       PageCount
-  );
+/// A channel's handle, with its protocol (Channel.cpp).
+EFI_STATUS publish_channel(const Offer& offer);
 
-/**
-  Appends one packet made of parts.
+struct Part {
+  const void* bytes;
+  UINTN count;
+};
 
-  @param Signal  TRUE if the host has to be told
-  @retval EFI_NOT_READY  no room
-**/
-EFI_STATUS
-RingSend (
-  IN OUT VMBUS_RING          *Ring,
-  IN     CONST VMBUS_PACKET  *Packet,
-  IN     CONST VOID          *Parts[],
-  IN     CONST UINTN         PartBytes[],
-  IN     UINTN               PartCount,
-  OUT    BOOLEAN             *Signal
-  );
+/// One direction of a channel: the control page and the data behind it. Both indexes are bytes into the data; the ring is never completely
+/// full. Each packet is followed by 8 bytes that hold where it began.
+class Ring {
+ public:
+  void format(UINT8* pages, UINTN page_count);
 
-/**
-  Takes one packet.
+  /// Appends one packet: the header, whose lengths are filled in here, what stands before the payload, and the payload.
+  /// `signal`: the host has to be told. EFI_NOT_READY: no room.
+  EFI_STATUS send(PacketHeader header, Part range, Part pages, Part payload, bool& signal);
 
-  @retval EFI_NOT_READY     the ring is empty
-  @retval EFI_DEVICE_ERROR  indexes or lengths make no sense
-**/
-EFI_STATUS
-RingReceive (
-  IN OUT VMBUS_RING    *Ring,
-  OUT    VMBUS_PACKET  *Packet,
-  OUT    VOID          *Payload,
-  IN OUT UINTN         *PayloadBytes,
-  OUT    BOOLEAN       *Signal
-  );
+  /// Takes one packet.
+  /// `bytes`: in the payload's capacity, out what was written. EFI_NOT_READY: the ring is empty; EFI_DEVICE_ERROR: indexes or lengths make
+  /// no sense.
+  EFI_STATUS receive(PacketHeader& header, void* payload, UINTN& bytes, bool& signal);
 
-BOOLEAN
-RingEmpty (
-  IN CONST VMBUS_RING  *Ring
-  );
+  bool is_empty() const { return control_->read_index == control_->write_index; }
 
-#endif
+ private:
+  UINT32 copy_in(UINT32 index, Part part);
+  void copy_out(UINT32 index, void* to, UINTN count) const;
+
+  volatile RingControl* control_ = nullptr;
+  UINT8* data_ = nullptr;
+  UINT32 size_ = 0;
+};
+
+}  // namespace bygone::vmbus
