@@ -22,17 +22,17 @@ class Event {
   ~Event() {
     if (event_ != nullptr) gBS->CloseEvent(event_);
   }
-  /// `method` runs at `level` when the event is signalled.
+  /// `method(event)` runs at `level` when an event with EVT_NOTIFY_SIGNAL is signalled, or one with EVT_NOTIFY_WAIT waited for.
   template <auto method, typename Owner>
   EFI_STATUS create(UINT32 type, EFI_TPL level, Owner& owner) {
-    return gBS->CreateEvent(type | EVT_NOTIFY_SIGNAL, level, notify<method, Owner>, &owner, &event_);
+    return gBS->CreateEvent(type, level, notify<method, Owner>, &owner, &event_);
   }
   EFI_EVENT get() const { return event_; }
 
  private:
   template <auto method, typename Owner>
-  static void EFIAPI notify(EFI_EVENT, void* owner) {
-    (static_cast<Owner*>(owner)->*method)();
+  static void EFIAPI notify(EFI_EVENT event, void* owner) {
+    (static_cast<Owner*>(owner)->*method)(event);
   }
 
   EFI_EVENT event_ = nullptr;
