@@ -44,7 +44,7 @@ class Channel {
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
   ~Channel() {
-    if (channel_ != nullptr) VmbusDriverClose(binding_, controller_, channel_);
+    if (is_open_) VmbusDriverClose(binding_, controller_, channel_);
   }
 
   /// VmbusDriverOpen; `negotiate` is the conversation that starts the service.
@@ -54,7 +54,7 @@ class Channel {
     controller_ = controller;
     const auto run = [](void* context) { return (*static_cast<Negotiate*>(context))(); };
     const EFI_STATUS status = VmbusDriverOpen(binding, controller, &channel_, ring_pages, event, run, &negotiate);
-    if (EFI_ERROR(status)) channel_ = nullptr;
+    is_open_ = !EFI_ERROR(status);
     return status;
   }
   /// The first `bytes` of a packet, in which no answer is expected.
@@ -84,7 +84,8 @@ class Channel {
  private:
   EFI_DRIVER_BINDING_PROTOCOL* binding_ = nullptr;
   EFI_HANDLE controller_ = nullptr;
-  BYGONE_VMBUS_CHANNEL_PROTOCOL* channel_ = nullptr;
+  BYGONE_VMBUS_CHANNEL_PROTOCOL* channel_ = nullptr;  ///< stays when it is closed: events that come late are answered EFI_NOT_STARTED
+  bool is_open_ = false;
 };
 
 /// The binding of a driver for channels of Device::kInterface. A Device derives from the protocol that it is found by, Device::Protocol of

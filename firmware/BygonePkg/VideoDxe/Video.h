@@ -1,127 +1,157 @@
-/** @file
-  The synthetic video's packets (Linux drivers/gpu/drm/hyperv describes the same wire format) and the driver's state.
+// The synthetic video's packets (Linux drivers/gpu/drm/hyperv describes the same wire format) and the driver's state.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
 
-  SPDX-License-Identifier: Apache-2.0
-**/
-#ifndef BYGONE_VIDEO_H_
-#define BYGONE_VIDEO_H_
+#include <BygoneVmbusDriver.h>
 
-#include <Uefi.h>
-#include <Library/BaseLib.h>
-#include <Library/BaseMemoryLib.h>
-#include <Library/DebugLib.h>
+extern "C" {
 #include <Library/FrameBufferBltLib.h>
-#include <Library/MemoryAllocationLib.h>
-#include <Library/UefiBootServicesTableLib.h>
-#include <Library/UefiLib.h>
 #include <Protocol/GraphicsOutput.h>
-#include <Protocol/VmbusChannel.h>
+}
 
-enum {
-  VideoVersionRequest   = 1,
-  VideoVersionResponse  = 2,
-  VideoVramLocation     = 3,
-  VideoVramLocationAck  = 4,
-  VideoSituationUpdate  = 5,
-  VideoSituationAck     = 6,
-  VideoPointerPosition  = 7,
-  VideoPointerShape     = 8,
-  VideoFeatureChange    = 9,
-  VideoDirt             = 10
+namespace bygone::video {
+
+enum class MessageType : UINT32 {
+  kVersionRequest = 1,
+  kVersionResponse = 2,
+  kVramLocation = 3,
+  kVramLocationAck = 4,
+  kSituationUpdate = 5,
+  kSituationAck = 6,
+  kPointerPosition = 7,
+  kPointerShape = 8,
+  kFeatureChange = 9,
+  kDirt = 10,
 };
-
-#define VIDEO_PIPE_DATA  1
 
 #pragma pack(1)
 
-typedef struct {
-  UINT32    PipeType;
-  UINT32    PipeBytes;     ///< of what follows
-  UINT32    Type;
-  UINT32    Bytes;         ///< header included, pipe header not
+/// What a message begins with.
+struct Header {
+  UINT32 pipe_type;
+  UINT32 pipe_bytes;  ///< of what follows
+  MessageType type;
+  UINT32 bytes;  ///< header included, pipe header not
+};
+
+constexpr UINT32 kPipeData = 1;
+constexpr UINT32 kPipeHeaderBytes = 8;
+
+struct VersionRequest {
+  static constexpr MessageType kType = MessageType::kVersionRequest;
+  UINT32 version;
+};
+
+struct VersionResponse {
+  UINT32 version;
+  UINT8 accepted;
+  UINT8 maximum_outputs;
+};
+
+struct VramLocation {
+  static constexpr MessageType kType = MessageType::kVramLocation;
+  UINT64 context;
+  UINT8 specified;
+  UINT64 address;
+};
+
+struct Situation {
+  static constexpr MessageType kType = MessageType::kSituationUpdate;
+  UINT64 context;
+  UINT8 output_count;
+  UINT8 active;
+  UINT32 vram_offset;
+  UINT8 depth;
+  UINT32 width;
+  UINT32 height;
+  UINT32 pitch;
+};
+
+struct Feature {
+  UINT8 dirt_needed;
+  UINT8 pointer_position_needed;
+  UINT8 pointer_shape_needed;
+  UINT8 situation_needed;
+  UINT8 edid_updated;
+};
+
+struct Dirt {
+  static constexpr MessageType kType = MessageType::kDirt;
+  UINT8 output;
+  UINT8 count;
+  INT32 left;
+  INT32 top;
+  INT32 right;
+  INT32 bottom;
+};
+
+struct PointerPosition {
+  static constexpr MessageType kType = MessageType::kPointerPosition;
+  UINT8 visible;
+  UINT8 output;
+  INT32 x;
+  INT32 y;
+};
+
+/// A message to the host.
+template <typename Body>
+struct Message {
+  Header header;
+  Body body;
+};
+
+/// A message from the host.
+struct Received {
+  Header header;
   union {
-    UINT32    Version;
-    struct {
-      UINT32    Version;
-      UINT8     Accepted;
-      UINT8     MaximumOutputs;
-    } VersionResponse;
-    struct {
-      UINT64    Context;
-      UINT8     Specified;
-      UINT64    Address;
-    } VramLocation;
-    struct {
-      UINT64    Context;
-      UINT8     OutputCount;
-      UINT8     Active;
-      UINT32    VramOffset;
-      UINT8     Depth;
-      UINT32    Width;
-      UINT32    Height;
-      UINT32    Pitch;
-    } Situation;
-    struct {
-      UINT8    DirtNeeded;
-      UINT8    PointerPositionNeeded;
-      UINT8    PointerShapeNeeded;
-      UINT8    SituationNeeded;
-      UINT8    EdidUpdated;
-    } Feature;
-    struct {
-      UINT8    Output;
-      UINT8    Count;
-      INT32    Left;
-      INT32    Top;
-      INT32    Right;
-      INT32    Bottom;
-    } Dirt;
-    struct {
-      UINT8     Visible;
-      UINT8     Output;
-      INT32     X;
-      INT32     Y;
-    } PointerPosition;
-  } u;
-} VIDEO_PACKET;
+    VersionResponse version_response;
+    Feature feature;
+    UINT8 room[sizeof(Situation)];  ///< of the largest message
+  };
+};
 
 #pragma pack()
 
-#define VIDEO_HEADER_BYTES  OFFSET_OF (VIDEO_PACKET, u)
+class Video : public EFI_GRAPHICS_OUTPUT_PROTOCOL {
+ public:
+  static constexpr EFI_GUID kInterface = {0xda0a7802, 0xe377, 0x4aac, {0x8e, 0x77, 0x05, 0x58, 0xeb, 0x10, 0x73, 0xf8}};
+  static constexpr EFI_GUID* kProtocol = &gEfiGraphicsOutputProtocolGuid;
+  static constexpr char kName[] = "video";
+  using Protocol = EFI_GRAPHICS_OUTPUT_PROTOCOL;
 
-#define VIDEO_SIGNATURE  SIGNATURE_32 ('b', 'y', 'v', 'i')
+  Video() = default;
+  ~Video();
+  EFI_STATUS start(EFI_DRIVER_BINDING_PROTOCOL* binding, EFI_HANDLE controller);
+  EFI_STATUS withdraw(EFI_HANDLE controller);
 
-typedef struct {
-  UINT32                               Signature;
-  EFI_HANDLE                           Handle;
-  BYGONE_VMBUS_CHANNEL_PROTOCOL        *Channel;
-  UINT32                               Awaited;          ///< the type of message that start-up waits for
-  EFI_EVENT                            ChannelEvent;
-  EFI_EVENT                            Tick;
-  BOOLEAN                              DirtNeeded;
-  EFI_PHYSICAL_ADDRESS                 FrameBuffer;
-  EFI_GRAPHICS_OUTPUT_PROTOCOL         Graphics;
-  EFI_GRAPHICS_OUTPUT_PROTOCOL_MODE    Mode;
-  EFI_GRAPHICS_OUTPUT_MODE_INFORMATION Information;
-  FRAME_BUFFER_CONFIGURE               *Configure;
-  UINTN                                ConfigureBytes;
-} VIDEO;
+  EFI_STATUS set_mode(UINT32 number);
+  FRAME_BUFFER_CONFIGURE* configuration() const { return configuration_; }
 
-#define VIDEO_FROM_GRAPHICS(Graphics_)  (CR (Graphics_, VIDEO, Graphics, VIDEO_SIGNATURE))
+ private:
+  /// Fills in the protocol, no mode set yet (Graphics.cpp).
+  void offer_graphics();
+  EFI_STATUS configure();
+  template <typename Body>
+  EFI_STATUS send(const Body& body);
+  /// Tells the host the current mode.
+  EFI_STATUS send_situation();
+  void handle(const Feature& feature);
+  void on_channel(EFI_EVENT event);
+  void on_tick(EFI_EVENT event);
+  EFI_STATUS negotiate();
+  EFI_STATUS agree_on(UINT32 version);
+  /// Waits for a message of a type; a feature change in between is obeyed.
+  EFI_STATUS wait_for(MessageType type, Received& message);
 
-/// The memory behind the framebuffer.
-#define VIDEO_MEMORY_BYTES  SIZE_8MB
+  bool is_dirt_needed_;
+  EFI_PHYSICAL_ADDRESS frame_buffer_;
+  EFI_GRAPHICS_OUTPUT_PROTOCOL_MODE mode_;
+  EFI_GRAPHICS_OUTPUT_MODE_INFORMATION information_;
+  FRAME_BUFFER_CONFIGURE* configuration_;
+  UINTN configuration_bytes_;
+  Event tick_;
+  Event channel_event_;
+  Channel channel_;  ///< closed first
+};
 
-/// Fills in the protocol, no mode set yet.
-VOID
-VideoInitializeGraphics (
-  IN OUT VIDEO  *Video
-  );
-
-/// Tells the host the current mode.
-EFI_STATUS
-VideoSendSituation (
-  IN VIDEO  *Video
-  );
-
-#endif
+}  // namespace bygone::video
