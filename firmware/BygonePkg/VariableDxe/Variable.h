@@ -1,177 +1,125 @@
-/** @file
-  The two stores behind the variable services. Both live in runtime memory and work before and after
-  SetVirtualAddressMap; the operating system serializes runtime calls (UEFI 2.10, 8.1).
+// The two stores behind the variable services. Both live in runtime memory and work before and after SetVirtualAddressMap; the operating
+// system serializes runtime calls (UEFI 2.10, 8.1).
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
 
-  SPDX-License-Identifier: Apache-2.0
-**/
-#ifndef BYGONE_VARIABLE_H_
-#define BYGONE_VARIABLE_H_
+#include <BygoneCxx.h>
 
-#include <Uefi.h>
+extern "C" {
 #include <Library/BaseLib.h>
-#include <Library/BaseMemoryLib.h>
-#include <Library/DebugLib.h>
-#include <Library/UefiBootServicesTableLib.h>
 #include <Library/UefiRuntimeLib.h>
-#include <Library/UefiRuntimeServicesTableLib.h>
+}
 
-#define MAXIMUM_NAME_BYTES  SIZE_2KB
-#define MAXIMUM_DATA_BYTES  SIZE_32KB
+namespace bygone::variable {
 
-// Host.c: non-volatile variables, by the helper port.
+constexpr UINTN kMaximumNameBytes = SIZE_2KB;
+constexpr UINTN kMaximumDataBytes = SIZE_32KB;
 
-EFI_STATUS
-HostStoreStart (
-  VOID
-  );
+/// What a variable is called. `name` ends with 0.
+struct Id {
+  const CHAR16* name;
+  const EFI_GUID* vendor;
 
-/// FALSE on a host without a store: then all variables are volatile in fact.
-BOOLEAN
-HostStorePresent (
-  VOID
-  );
-
-VOID
-HostStoreConvert (
-  VOID
-  );
-
-VOID
-HostStoreEnterRuntime (
-  VOID
-  );
-
-EFI_STATUS
-HostGet (
-  IN     CONST CHAR16    *Name,
-  IN     CONST EFI_GUID  *Vendor,
-  OUT    UINT32          *Attributes OPTIONAL,
-  IN OUT UINTN           *DataBytes,
-  OUT    VOID            *Data OPTIONAL
-  );
-
-EFI_STATUS
-HostSet (
-  IN CONST CHAR16    *Name,
-  IN CONST EFI_GUID  *Vendor,
-  IN UINT32          Attributes,
-  IN UINTN           DataBytes,
-  IN CONST VOID      *Data
-  );
-
-EFI_STATUS
-HostFirstName (
-  IN OUT UINTN     *NameBytes,
-  OUT    CHAR16    *Name,
-  OUT    EFI_GUID  *Vendor
-  );
-
-EFI_STATUS
-HostNextName (
-  IN OUT UINTN     *NameBytes,
-  IN OUT CHAR16    *Name,
-  IN OUT EFI_GUID  *Vendor
-  );
-
-EFI_STATUS
-HostQuery (
-  IN  UINT32  Attributes,
-  OUT UINT64  *Maximum,
-  OUT UINT64  *Remaining,
-  OUT UINT64  *LargestVariable
-  );
-
-// Answers.c: what the host has answered, until the boot ends.
-
-/// The store's commands (docs/firmware-interface.md, "NVRAM commands").
-enum {
-  NvramGet           = 0,
-  NvramSet           = 1,
-  NvramGetFirstName  = 2,
-  NvramGetNextName   = 3,
-  NvramQueryInfo     = 4,
-  NvramSignalRuntime = 5
+  /// With the 0.
+  UINTN name_bytes() const { return StrSize(name); }
 };
 
-typedef struct {
-  EFI_STATUS    Status;
-  UINT32        Attributes;       ///< of Get
-  EFI_GUID      Vendor;           ///< of the commands for names
-  UINT8         *Name;            ///< of the commands for names
-  UINTN         NameBytes;        ///< 0: no name
-  UINT8         *Data;            ///< of Get
-  UINTN         DataBytes;
-} STORE_ANSWER;
+/// Where a caller wants a value; `bytes` is in its room, out the value's length, also where that is more than the room.
+struct ValueOut {
+  UINT32* attributes;  ///< may be null
+  UINTN* bytes;
+  void* data;
+};
 
-/// NULL: nothing is kept. It lives until AnswersForget.
-CONST STORE_ANSWER *
-AnswersFind (
-  IN UINT32          Command,
-  IN CONST CHAR16    *Name,
-  IN UINTN           NameBytes,
-  IN CONST EFI_GUID  *Vendor
-  );
+/// Where a caller wants a name; `bytes` as in ValueOut.
+struct NameOut {
+  UINTN* bytes;
+  CHAR16* name;
+  EFI_GUID* vendor;
+};
 
-/// Copies all that Answer points to. Only before ExitBootServices: it takes memory.
-VOID
-AnswersKeep (
-  IN UINT32              Command,
-  IN CONST CHAR16        *Name,
-  IN UINTN               NameBytes,
-  IN CONST EFI_GUID      *Vendor,
-  IN CONST STORE_ANSWER  *Answer
-  );
+struct Value {
+  UINT32 attributes;
+  const void* data;
+  UINTN bytes;
+};
 
+struct Space {
+  UINT64 maximum;
+  UINT64 remaining;
+  UINT64 largest_variable;
+};
+
+/// Non-volatile variables, by the helper port (Host.cpp).
+namespace host {
+
+EFI_STATUS start();
+/// False on a host without a store: then all variables are volatile in fact.
+bool is_present();
+void convert_pointers();
+void enter_runtime();
+
+EFI_STATUS get(Id id, ValueOut to);
+EFI_STATUS set(Id id, Value value);
+EFI_STATUS first_name(NameOut to);
+/// After the name that stands in `to`.
+EFI_STATUS next_name(NameOut to);
+EFI_STATUS query(UINT32 attributes, Space& space);
+
+/// The store's commands (docs/firmware-interface.md, "NVRAM commands").
+enum class Command : UINT32 {
+  kGet = 0,
+  kSet = 1,
+  kGetFirstName = 2,
+  kGetNextName = 3,
+  kQueryInfo = 4,
+  kSignalRuntime = 5,
+};
+
+}  // namespace host
+
+/// What the host has answered, until the boot ends (Answers.cpp).
+namespace answers {
+
+/// A command that only asks, and the name in it.
+struct Question {
+  host::Command command;
+  const CHAR16* name;
+  UINTN name_bytes;  ///< 0: the command has no name
+  const EFI_GUID* vendor;
+};
+
+struct Answer {
+  EFI_STATUS status;
+  UINT32 attributes;  ///< of kGet
+  EFI_GUID vendor;    ///< of the commands for names
+  const UINT8* name;  ///< of the commands for names
+  UINTN name_bytes;   ///< 0: no name
+  const UINT8* data;  ///< of kGet
+  UINTN data_bytes;
+};
+
+/// Null: nothing is kept. It lives until forget().
+const Answer* find(const Question& question);
+/// Copies all that `answer` points to. Only before ExitBootServices: it takes memory.
+void keep(const Question& question, const Answer& answer);
 /// Forgets what a change of this variable makes untrue: its value, and the list of names.
-VOID
-AnswersForget (
-  IN CONST CHAR16    *Name,
-  IN UINTN           NameBytes,
-  IN CONST EFI_GUID  *Vendor
-  );
+void forget(Id id);
 
-// Volatile.c: variables that end with the boot.
+}  // namespace answers
 
-EFI_STATUS
-VolatileStoreStart (
-  VOID
-  );
+/// Variables that end with the boot (Volatile.cpp).
+namespace volatile_store {
 
-VOID
-VolatileStoreConvert (
-  VOID
-  );
+EFI_STATUS start();
+void convert_pointers();
 
-EFI_STATUS
-VolatileGet (
-  IN     CONST CHAR16    *Name,
-  IN     CONST EFI_GUID  *Vendor,
-  OUT    UINT32          *Attributes OPTIONAL,
-  IN OUT UINTN           *DataBytes,
-  OUT    VOID            *Data OPTIONAL
-  );
+EFI_STATUS get(Id id, ValueOut to);
+EFI_STATUS set(Id id, Value value);
+/// After the name that stands in `to`, or the first if that is empty.
+EFI_STATUS next_name(NameOut to);
+Space query();
 
-EFI_STATUS
-VolatileSet (
-  IN CONST CHAR16    *Name,
-  IN CONST EFI_GUID  *Vendor,
-  IN UINT32          Attributes,
-  IN UINTN           DataBytes,
-  IN CONST VOID      *Data
-  );
+}  // namespace volatile_store
 
-EFI_STATUS
-VolatileNextName (
-  IN OUT UINTN     *NameBytes,
-  IN OUT CHAR16    *Name,
-  IN OUT EFI_GUID  *Vendor
-  );
-
-EFI_STATUS
-VolatileQuery (
-  OUT UINT64  *Maximum,
-  OUT UINT64  *Remaining,
-  OUT UINT64  *LargestVariable
-  );
-
-#endif
+}  // namespace bygone::variable
