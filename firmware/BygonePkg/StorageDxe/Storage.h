@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <BygoneVmbusDriver.h>
+#include <Library/VmbusDriverLib.h>
 
 #include <array>
 
