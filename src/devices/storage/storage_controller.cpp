@@ -23,8 +23,8 @@ constexpr std::size_t kMaximumInFlight = 512;
 constexpr std::size_t kMaximumHeldBytes = 8U << 20;
 constexpr std::size_t kBytesOfAPage = 32;  // its number, twice, and its iovec
 constexpr std::uint32_t kMaximumTransferBytes = 1U << 20;
-/// After requests for so many pages the guest hears of those that are done, and works on them while the next ones are copied.
-constexpr std::size_t kPagesBeforeAnswers = 128;
+/// After requests for so many pages a turn ends: the guest hears of those that are done, and works on them while the next ones are copied.
+constexpr std::size_t kPagesATurn = 128;
 constexpr std::size_t kSmallestPacket = 12;  // the header; the body is zeroes then
 constexpr std::size_t kKeptRequests = 64;
 constexpr std::size_t kKeptBytes = 32768;  // larger ones are not kept
@@ -233,11 +233,9 @@ Result<void> StorageController::drain(ChannelState& state) {
   std::size_t pages = 0;
   auto work = [&]() -> Result<void> {
     for (;;) {
-      if (pages >= kPagesBeforeAnswers) {
-        pages = 0;
-        draining_ = false;
-        process_completions();
-        draining_ = true;
+      if (pages >= kPagesATurn) {
+        state.channel.receive_again();
+        return {};
       }
       if (state.in_flight >= kMaximumInFlight || state.held_bytes >= kMaximumHeldBytes || !state.replies.empty()) {
         state.stopped_reading = true;
@@ -255,7 +253,7 @@ Result<void> StorageController::drain(ChannelState& state) {
   };
   auto result = work();
   draining_ = false;
-  // What was answered at once and is still to be told goes out with this drain's signal.
+  // What was answered at once goes out with this drain's signal.
   process_completions();
   return result;
 }
