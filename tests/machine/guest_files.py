@@ -10,6 +10,9 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from process_threads import threads_of  # noqa: E402
+
 # Every module that a test asks for, with those it needs.
 MODULES = ["hv_vmbus", "hv_storvsc", "hv_utils", "hv_balloon", "hv_netvsc", "hyperv_drm", "hyperv-keyboard", "hid-hyperv", "sd_mod", "ext4",
            "wdat_wdt", "vmgenid", "rtc-cmos", "hv_sock"]
@@ -152,26 +155,9 @@ class Console:
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise RuntimeError(f"not ended in {timeout} s: {shlex.join(self.process.args)}\n{self.threads()}\n{self.text()[-3000:]}") from None
+            raise RuntimeError(f"not ended in {timeout} s: {shlex.join(self.process.args)}\n{threads_of(self.process.pid)}\n{self.text()[-3000:]}") from None
         finally:
             self.kill()
-
-    def threads(self):
-        """What each thread of the process did within a second: processor time in ticks, and where it waits."""
-        def times():
-            found = {}
-            for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
-                try:
-                    name, rest = (task / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
-                    fields = rest.split()
-                    found[task.name] = (name, fields[0], int(fields[11]), int(fields[12]), (task / "wchan").read_text())
-                except OSError:
-                    pass  # it ended
-            return found
-        before = times()
-        time.sleep(1)
-        return "\n".join(f"thread {name}: {state}, user +{user - before[task][2]}, system +{system - before[task][3]} of {user}+{system} ticks, in {place}"
-                         for task, (name, state, user, system, place) in times().items() if task in before)
 
     def kill(self):
         if self.process.poll() is None:

@@ -25,6 +25,7 @@ sys.path[:0] = [str(TESTS / "machines"), str(TESTS / "nested"), str(TESTS)]
 import run_nested  # the test kernel's source, and a cpio writer
 from bygone_runner import Person
 from pictures import read_png
+from process_threads import threads_of
 
 LIMIT_SECONDS = 240
 PROGRAM = KERNEL = None
@@ -91,6 +92,7 @@ class Console:
 
     def __init__(self, person, name):
         self.process = subprocess.Popen([*person.prefix, person.program, "console", name], env=person.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.person, self.name = person, name
         self.text, self.changed = "", threading.Condition()
         self.thread = threading.Thread(target=self._read, daemon=True)
         self.thread.start()
@@ -109,7 +111,17 @@ class Console:
         with self.changed:
             while len(re.findall(pattern, self.text)) < times:
                 if self.text.endswith("[the end]") or not self.changed.wait(end - time.monotonic()):
-                    raise AssertionError(f"no {pattern!r} ({times} times) in the console: {self.text[-1500:]}")
+                    raise AssertionError(f"no {pattern!r} ({times} times) in the console: {self.text[-1500:]}\n{self.machine()}")
+
+    def machine(self):
+        """What the machine does instead."""
+        status = self.person.json("status", self.name)
+        said = [json.dumps(status), self.person.log(self.name)[-1500:]]
+        if "process" in status:
+            picture = pathlib.Path(f"failed-{self.name}.png").resolve()
+            self.person.try_run("screenshot", self.name, picture)
+            said += [threads_of(status["process"]), self.person.run("inspect", self.name)[-6000:], f"its screen: {picture}"]
+        return "\n".join(said)
 
     def send(self, text):
         self.process.stdin.write(text.encode())
