@@ -12,6 +12,7 @@ import unittest
 
 import screen
 from console_machine import LIMIT_SECONDS, Machine
+from tested_engine import ENGINE
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMED_PROGRAM = """
@@ -31,7 +32,7 @@ class BootCase(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
 
     def start(self, *arguments, memory="256M"):
-        machine = Machine(self.bygone, "boot", "--firmware", self.firmware, "--memory", memory, "--engine", "software", *arguments)
+        machine = Machine(self.bygone, "boot", "--firmware", self.firmware, "--memory", memory, "--engine", ENGINE, *arguments)
         self.addCleanup(machine.stop)
         return machine
 

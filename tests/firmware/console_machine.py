@@ -1,12 +1,17 @@
 """A running machine whose console is a pair of pipes: what the firmware's tests talk to. Nothing here measures time: the limits only
 end a machine that hangs."""
 import os
+import pathlib
 import re
 import subprocess
+import sys
 import threading
 import time
 
-LIMIT_SECONDS = 120
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
+from tested_engine import limit  # noqa: E402
+
+LIMIT_SECONDS = limit(120)
 
 
 class Machine:
@@ -30,9 +35,9 @@ class Machine:
             self.output += b"\n[the machine ended]\n"
             self.changed.notify_all()
 
-    def expect(self, pattern, limit=LIMIT_SECONDS):
+    def expect(self, pattern, seconds=LIMIT_SECONDS):
         """Waits for the pattern in what has come since the last match, and returns it; screen control sequences count as a space."""
-        end = time.monotonic() + limit
+        end = time.monotonic() + seconds
         with self.changed:
             while True:
                 text = self._plain()

@@ -14,6 +14,7 @@ sys.path[:0] = [str(ROOT / "tests/machines"), str(ROOT / "tests/firmware")]
 from boot_case import BootCase  # noqa: E402
 from bygone_runner import Person  # noqa: E402
 from console_machine import LIMIT_SECONDS  # noqa: E402
+from tested_engine import ENGINE  # noqa: E402
 
 
 class Definition(BootCase):
@@ -35,7 +36,7 @@ class Definition(BootCase):
     def test_boot_order_is_obeyed_and_kept(self):
         disks = [word for name in ("one", "two") for word in ("--disk", self.make_fat(f"{name}.img", self.named_program(name)))]
         dvd = self.make_dvd(self.named_program("three"))
-        self.person.run("create", "Bare", "--memory", "256M", "--engine", "software", "--firmware", self.firmware, "--network", "none", *disks,
+        self.person.run("create", "Bare", "--memory", "256M", "--engine", ENGINE, "--firmware", self.firmware, "--network", "none", *disks,
                         "--dvd", dvd, "--boot-order", "dvd,disk2")
         self.person.edit("Bare", com1=f"file:{self.output}")
         self.expect_at_start("this is three")
@@ -48,7 +49,7 @@ class Definition(BootCase):
 
     def test_boot_order_that_names_no_drive_is_refused_with_its_place(self):
         disk = self.make_fat("one.img", self.named_program("one"))
-        self.person.run("create", "Bare", "--memory", "256M", "--engine", "software", "--firmware", self.firmware, "--network", "none", "--disk", disk,
+        self.person.run("create", "Bare", "--memory", "256M", "--engine", ENGINE, "--firmware", self.firmware, "--network", "none", "--disk", disk,
                         "--boot-order", "dvd,disk")
         told = self.person.fails("start", "Bare")
         self.assertRegex(told, r"Bare\.json, line \d+.*the boot order names dvd, and there are 0 of its kind")

@@ -16,6 +16,7 @@ sys.path[:0] = [str(ROOT / "tests/machines"), str(ROOT / "tests/firmware")]
 import screen  # noqa: E402
 from boot_case import BootCase  # noqa: E402
 from bygone_runner import Person  # noqa: E402
+from tested_engine import ENGINE, limit  # noqa: E402
 
 BYGONE, FIRMWARE = None, None
 # Tells each key as the keyboard's own protocol gives it, and each time that Control-T comes, for which it has asked to be called.
@@ -81,7 +82,7 @@ extern "C" BYGONE_UEFI_CALL Status efi_main(void*, SystemTable* system) {
   }
 }
 """
-LIMIT_SECONDS = 240
+LIMIT_SECONDS = limit(240)
 
 
 class Keyboard(unittest.TestCase):
@@ -110,7 +111,7 @@ class Keyboard(unittest.TestCase):
         case = BootCase()
         case.folder = self.person.root
         disk = case.make_fat("keys.img", case.build_program("keys", KEY_PROGRAM))
-        self.person.run("create", "Bare", "--memory", "256M", "--engine", "software", "--firmware", FIRMWARE, "--network", "none", "--disk", disk)
+        self.person.run("create", "Bare", "--memory", "256M", "--engine", ENGINE, "--firmware", FIRMWARE, "--network", "none", "--disk", disk)
         self.person.run("start", "Bare")
         self.expect("ready")
         # Shift states: UEFI 2.10, 12.2.3; bit 31 says that they are known, and so does bit 7 of the toggle states. Caps lock is on at first.
@@ -133,7 +134,7 @@ class Keyboard(unittest.TestCase):
         case = BootCase()
         case.folder = self.person.root
         disk = case.make_fat("disk.img", case.named_program("disk"))
-        self.person.run("create", "Bare", "--memory", "256M", "--engine", "software", "--firmware", FIRMWARE, "--network", "none", "--disk", disk)
+        self.person.run("create", "Bare", "--memory", "256M", "--engine", ENGINE, "--firmware", FIRMWARE, "--network", "none", "--disk", disk)
         self.person.run("start", "Bare")
         end = time.monotonic() + LIMIT_SECONDS
         shown = ""
@@ -146,7 +147,7 @@ class Keyboard(unittest.TestCase):
                 self.person.run("reset", "Bare")
 
     def test_menu_and_shell_by_keyboard(self):
-        self.person.run("create", "Bare", "--memory", "256M", "--engine", "software", "--firmware", FIRMWARE, "--network", "none")
+        self.person.run("create", "Bare", "--memory", "256M", "--engine", ENGINE, "--firmware", FIRMWARE, "--network", "none")
         self.person.run("start", "Bare")
         self.expect("Boot Manager.*Continue.*Reset")
         self.person.run("type", "Bare", "--keys", "down", "--keys", "enter")

@@ -22,24 +22,21 @@ import unittest
 
 TESTS = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS / "machines"), str(TESTS / "nested"), str(TESTS)]
-import run_nested  # the test kernel's source, and a cpio writer
+import run_nested  # a cpio writer
 from bygone_runner import Person
+from debian_kernel import Kernel
 from pictures import read_png
 from process_threads import threads_of
 
 LIMIT_SECONDS = 240
 PROGRAM = KERNEL = None
-run_nested.MODULES = ["drivers/hv/hv_vmbus.ko", "drivers/hv/hv_utils.ko", "drivers/hid/hid.ko", "drivers/hid/hid-hyperv.ko",
-                      "drivers/input/serio/hyperv-keyboard.ko", "drivers/video/fbdev/hyperv_fb.ko", "drivers/input/evdev.ko",
-                      "drivers/scsi/scsi_common.ko", "drivers/scsi/scsi_mod.ko", "drivers/scsi/scsi_transport_fc.ko", "drivers/scsi/hv_storvsc.ko",
-                      "drivers/scsi/sd_mod.ko", "drivers/cdrom/cdrom.ko", "drivers/scsi/sr_mod.ko", "drivers/net/hyperv/hv_netvsc.ko"]
+MODULES = ["hv_utils", "hid_hyperv", "hyperv_keyboard", "hyperv_fb", "evdev", "hv_storvsc", "sd_mod", "sr_mod", "hv_netvsc"]
 
 INIT = """#!/bin/busybox sh
 export PATH=/bin:/sbin
 /bin/busybox --install -s /bin
 mount -t proc none /proc; mount -t sysfs none /sys; mount -t devtmpfs none /dev
-for module in hv_vmbus hyperv-keyboard hid hid-hyperv evdev hyperv_fb scsi_common scsi_mod scsi_transport_fc hv_storvsc sd_mod cdrom sr_mod hv_netvsc; do insmod /modules/$module.ko; done
-grep -q deaf /proc/cmdline || insmod /modules/hv_utils.ko
+for module in $(cat /modules/order); do [ $module = hv_utils.ko ] && grep -q deaf /proc/cmdline || insmod /modules/$module; done
 for try in 1 2 3 4 5 6 7 8 9; do [ -e /dev/fb0 ] && [ -e /dev/input/event1 ] && break; sleep 1; done
 for event in /dev/input/event*; do
   (dd if=$event of=/dev/null bs=24 count=1 2>/dev/null; echo "heard $(cat /sys/class/input/${event##*/}/device/name)" > /dev/ttyS0) &
@@ -72,15 +69,19 @@ def record_place(n):
     return (n * 53 % 128 * 1024 + n) * 4096
 
 
+def take_kernel(cache):
+    return Kernel(cache.resolve(), "linux-image-cloud-amd64", MODULES)
+
+
 def make_ramdisk(path):
     archive = run_nested.Archive()
     for name in ("dev", "proc", "sys", "tmp", "bin", "sbin", "modules"):
         archive.directory(name)
     archive.entry("dev/console", 0o020600)
     archive.file("bin/busybox", pathlib.Path(run_nested.shutil.which("busybox")).read_bytes())
-    for module in run_nested.MODULES:
-        name = os.path.basename(module)
-        archive.file(f"modules/{name}", (KERNEL / "modules" / name).read_bytes())
+    archive.file("modules/order", "".join(f"{module.name}\n" for module in KERNEL.modules).encode())
+    for module in KERNEL.modules:
+        archive.file(f"modules/{module.name}", module.read_bytes())
     archive.file("sbin/poweroff", b"#!/bin/busybox sh\nexec /bin/busybox poweroff -f\n")
     archive.file("bin/write_load", LOAD.encode())
     archive.file("init", INIT.encode())
@@ -143,7 +144,7 @@ class MachineTest(unittest.TestCase):
         make_ramdisk(self.ramdisk)
 
     def create(self, name, *options, append=""):
-        self.person.run("create", name, "--memory", "256M", "--engine", "software", "--kernel", KERNEL / "vmlinuz", "--initrd", self.ramdisk,
+        self.person.run("create", name, "--memory", "256M", "--engine", "software", "--kernel", KERNEL.image, "--initrd", self.ramdisk,
                         "--append", f"console=ttyS0 quiet panic=-1 {append}", *options)
 
     def console(self, name):
@@ -494,7 +495,7 @@ class GuestTest(MachineTest):
         """Another person with another home, and the folder under another path: what it needs is in it."""
         person, name = self.person, "Moved"
         self.create(name, "--disk-size", "64M", append="disk")
-        for file, key in ((KERNEL / "vmlinuz", "kernel"), (self.ramdisk, "initrd")):
+        for file, key in ((KERNEL.image, "kernel"), (self.ramdisk, "initrd")):
             shutil.copy(file, person.place / name / key)
             person.run("set", name, f"boot.{key}={key}")
         person.run("start", name)
@@ -548,5 +549,5 @@ if __name__ == "__main__":
     parser.add_argument("--cache", type=pathlib.Path, required=True)
     known, rest = parser.parse_known_args()
     PROGRAM = known.program
-    KERNEL = run_nested.kernel(known.cache.resolve())
+    KERNEL = take_kernel(known.cache)
     unittest.main(argv=[sys.argv[0], *rest])

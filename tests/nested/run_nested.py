@@ -9,12 +9,13 @@ Everything that the command needs is packed into an initial ram disk, so nothing
 system. The kernel comes out of Debian's package without installing it; it is kept in the cache directory by version.
 
   run_nested.py --cache DIR [--file SOURCE[:TARGET]]… [--tsc-rate PROGRAM] [--with-kernel] [--timeout SECONDS] [--processors N] [--memory MiB] -- COMMAND…
+  run_nested.py --cache DIR --host-files … -- COMMAND…
 
-Programs given with --file bring their shared libraries along. The exit status is the command's; 97 when the machine did not
-come up or ended without a status.
+Programs given with --file bring their shared libraries along. With --host-files the command runs among all of the host's files
+instead, in the folder where this was started: it can read each, what it writes stays in the machine's memory, and it has the
+host's network through QEMU's NAT. The exit status is the command's; 97 when the machine did not come up or ended without one.
 """
 import argparse
-import fcntl
 import os
 import pathlib
 import re
@@ -25,8 +26,11 @@ import sys
 import tempfile
 import threading
 
-PACKAGE = "linux-image-cloud-amd64"
-MODULES = ["virt/lib/irqbypass.ko", "arch/x86/kvm/kvm.ko", "arch/x86/kvm/kvm-amd.ko"]
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
+from debian_kernel import Failure, Kernel, run  # noqa: E402
+
+KVM_MODULES = ["irqbypass", "kvm", "kvm-amd"]
+HOST_FILES_MODULES = KVM_MODULES + ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_net", "tun"]
 NO_STATUS = 97
 STATUS_LINE = re.compile(r"^nested-status (\d+)\s*$")
 
@@ -37,7 +41,7 @@ export PATH=/bin
 mount -t devtmpfs none /dev; mount -t proc none /proc; mount -t sysfs none /sys; mount -t tmpfs none /tmp
 mkdir -p /dev/shm; mount -t tmpfs none /dev/shm
 export HOME=/root XDG_RUNTIME_DIR=/tmp TMPDIR=/tmp
-for module in irqbypass kvm kvm-amd; do insmod /modules/$module.ko || echo "nested: $module does not load"; done
+for module in {modules}; do insmod /modules/$module.ko || echo "nested: $module does not load"; done
 ip link set lo up
 cd /work
 {command}
@@ -45,64 +49,19 @@ echo "nested-status $?"
 poweroff -f
 """
 
-
-class Failure(Exception):
-    pass
-
-
-def run(*command, **options):
-    done = subprocess.run(command, capture_output=True, text=True, **options)
-    if done.returncode != 0:
-        raise Failure(f"{shlex.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
-
-
-def newest_kernel_package():
-    """The name of the package that the meta package stands for, such as linux-image-6.1.0-56-cloud-amd64."""
-    listing = run("apt-cache", "depends", PACKAGE)
-    match = re.search(r"Depends: (linux-image-\S+)", listing)
-    if not match:
-        raise Failure(f"apt-cache knows no {PACKAGE}: run apt-get update")
-    return match[1]
-
-
-def cached_kernel(cache):
-    """A directory with vmlinuz and all of MODULES in modules/, or None."""
-    found = sorted(cache.glob("linux-image-*/complete"), key=lambda path: path.stat().st_mtime)
-    found = [path.parent for path in found if all((path.parent / "modules" / os.path.basename(module)).exists() for module in MODULES)]
-    return found[-1] if found else None
-
-
-def fetch_kernel(cache):
-    name = newest_kernel_package()
-    target = cache / name
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        scratch = pathlib.Path(scratch)
-        run("apt-get", "-o", "APT::Sandbox::User=", "download", name, cwd=scratch)
-        package = next(scratch.glob("*.deb"))
-        run("dpkg-deb", "-x", str(package), str(scratch / "tree"))
-        modules = next((scratch / "tree/lib/modules").iterdir()) / "kernel"
-        shutil.rmtree(target, ignore_errors=True)
-        (target / "modules").mkdir(parents=True)
-        shutil.copy(next((scratch / "tree/boot").glob("vmlinuz-*")), target / "vmlinuz")
-        for module in MODULES:
-            shutil.copy(modules / module, target / "modules")
-    (target / "complete").touch()
-    return target
-
-
-def kernel(cache):
-    cache.mkdir(parents=True, exist_ok=True)
-    with open(cache / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        found = cached_kernel(cache)
-        if found:
-            return found
-        try:
-            return fetch_kernel(cache)
-        except Failure:
-            run("apt-get", "update", "-qq")
-            return fetch_kernel(cache)
+# The host's files with a layer of the machine's own over them. 10.0.9.0/24, for machines inside have QEMU's usual 10.0.2.0/24.
+HOST_FILES = """\
+mkdir -p /lower /layer /host
+mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=524288,cache=loose host /lower
+mount -t tmpfs -o size=90% none /layer
+mkdir /layer/upper /layer/work
+mount -t overlay -o lowerdir=/lower,upperdir=/layer/upper,workdir=/layer/work none /host
+for folder in dev proc sys; do mount --rbind /$folder /host/$folder; done
+mkdir -p /dev/pts; mount -t devpts none /dev/pts
+for folder in tmp run; do mount -t tmpfs none /host/$folder; done
+ip link set eth0 up; ip address add 10.0.9.15/24 dev eth0; ip route add default via 10.0.9.2
+rm -f /host/etc/resolv.conf; echo nameserver 10.0.9.3 > /host/etc/resolv.conf
+chroot /host /usr/bin/env -i --chdir={folder} HOME={home} USER={user} PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin XDG_RUNTIME_DIR=/tmp {command}"""
 
 
 def libraries(program):
@@ -156,7 +115,7 @@ class Archive:
         return data + b"\0" * (-len(data) % 512)
 
 
-def build_ramdisk(kernel_directory, files, command):
+def build_ramdisk(kernel, files, command):
     archive = Archive()
     for name in ("dev", "proc", "sys", "tmp", "bin", "root", "work"):
         archive.directory(name)
@@ -165,9 +124,8 @@ def build_ramdisk(kernel_directory, files, command):
     if busybox is None:
         raise Failure("busybox is not installed (package busybox-static)")
     archive.file("bin/busybox", pathlib.Path(busybox).read_bytes())
-    for module in MODULES:
-        name = os.path.basename(module)
-        archive.file(f"modules/{name}", (kernel_directory / "modules" / name).read_bytes())
+    for module in kernel.modules:
+        archive.file(f"modules/{module.name}", module.read_bytes())
     wanted = [(busybox, "bin/busybox")]
     for item in files:
         source, _, target = item.partition(":")
@@ -176,11 +134,12 @@ def build_ramdisk(kernel_directory, files, command):
         archive.file(target, pathlib.Path(source).read_bytes())
         for library in libraries(source):
             archive.file(library, pathlib.Path(library).read_bytes())
-    archive.file("init", INIT.format(command=shlex.join(command)).encode())
+    modules = " ".join(module.stem for module in kernel.modules)
+    archive.file("init", INIT.format(modules=modules, command=command).encode())
     return archive.bytes()
 
 
-def boot(kernel_directory, ramdisk, arguments):
+def boot(kernel, ramdisk, arguments):
     """Runs the machine, copies its console to ours, and returns the status that it printed."""
     # no_timer_check: on a busy host no tick may come while the kernel looks whether the timer is connected, and it gives up.
     parameters = ["console=ttyS0", "quiet", "panic=-1", "nokaslr", "mitigations=off", "tsc=reliable", "random.trust_cpu=on",
@@ -193,9 +152,12 @@ def boot(kernel_directory, ramdisk, arguments):
         "qemu-system-x86_64", "-accel", "tcg,thread=single", "-machine", "q35", "-cpu", "max,erms=off,fsrm=off",
         "-smp", str(arguments.processors), "-m", str(arguments.memory),
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
-        "-kernel", str(kernel_directory / "vmlinuz"), "-initrd", ramdisk,
+        "-kernel", str(kernel.image), "-initrd", ramdisk,
         "-append", " ".join(parameters),
     ]
+    if arguments.host_files:
+        command += ["-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap", "-device", "virtio-9p-pci,fsdev=host,mount_tag=host",
+                    "-netdev", "user,id=net,net=10.0.9.0/24", "-device", "virtio-net-pci,netdev=net,romfile="]
     machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     timer = threading.Timer(arguments.timeout, machine.kill)
     timer.start()
@@ -223,6 +185,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=pathlib.Path, required=True)
     parser.add_argument("--file", action="append", default=[])
+    parser.add_argument("--host-files", action="store_true", help="runs the command among the host's files")
     parser.add_argument("--with-kernel", action="store_true", help="puts the kernel itself into /work as vmlinuz")
     parser.add_argument("--timeout", type=float, default=170, help="seconds that it may take")
     parser.add_argument("--tsc-rate", metavar="PROGRAM", help="prints the host's TSC rate in kHz")
@@ -231,12 +194,17 @@ def main():
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
     try:
-        kernel_directory = kernel(arguments.cache)
+        command = shlex.join(arguments.command)
+        if arguments.host_files:  # 9p is in Debian's full kernel only
+            kernel = Kernel(arguments.cache, "linux-image-amd64", HOST_FILES_MODULES)
+            command = HOST_FILES.format(folder=shlex.quote(os.getcwd()), home=shlex.quote(os.path.expanduser("~")),
+                                        user=shlex.quote(os.environ.get("USER", "root")), command=command)
+        else:
+            kernel = Kernel(arguments.cache, "linux-image-cloud-amd64", KVM_MODULES)
         with tempfile.NamedTemporaryFile(prefix="nested-", suffix=".cpio") as ramdisk:
-            kernel_file = [f"{kernel_directory}/vmlinuz"] if arguments.with_kernel else []
-            ramdisk.write(build_ramdisk(kernel_directory, arguments.file + kernel_file, arguments.command))
+            ramdisk.write(build_ramdisk(kernel, arguments.file + ([str(kernel.image)] if arguments.with_kernel else []), command))
             ramdisk.flush()
-            return boot(kernel_directory, ramdisk.name, arguments)
+            return boot(kernel, ramdisk.name, arguments)
     except (Failure, OSError) as error:
         print(f"nested: {error}")
         return NO_STATUS

@@ -301,7 +301,7 @@ def main():
     parser.add_argument("--cache", type=pathlib.Path, required=True)
     options, rest = parser.parse_known_args()
     WINDOW = str(pathlib.Path(options.window).resolve())
-    guest_test.PROGRAM, guest_test.KERNEL = options.bygone, guest_test.run_nested.kernel(options.cache.resolve())
+    guest_test.PROGRAM, guest_test.KERNEL = options.bygone, guest_test.take_kernel(options.cache)
     unittest.main(argv=[sys.argv[0], *rest])
 
 

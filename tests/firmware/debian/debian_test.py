@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Starts an installed Debian and an installation medium by the real firmware, with the boot loaders that Debian ships.
 
-Usage: debian_test.py BYGONE FIRMWARE FOLDER [--engine ENGINE]
+Usage: debian_test.py BYGONE FIRMWARE FOLDER [unittest options]
 FOLDER is what `build` beside this file prints. Nothing here measures time.
 """
 import pathlib
@@ -13,9 +13,10 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from console_machine import Machine  # noqa: E402
+from tested_engine import ENGINE, limit  # noqa: E402
 
 BYGONE, FIRMWARE, FOLDER = (None,) * 3
-LIMIT_SECONDS = 600
+LIMIT_SECONDS = limit(600)
 PROMPT = r"root@debian:~#\s*$"
 
 
@@ -25,7 +26,7 @@ class Debian(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
 
     def start(self, *arguments):
-        machine = Machine(BYGONE, "boot", "--firmware", FIRMWARE, "--memory", "1G", "--cpus", "2", *arguments)
+        machine = Machine(BYGONE, "boot", "--firmware", FIRMWARE, "--engine", ENGINE, "--memory", "1G", "--cpus", "2", *arguments)
         self.addCleanup(machine.stop)
         return machine
 

@@ -13,8 +13,9 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from console_machine import Machine  # noqa: E402
+from tested_engine import ENGINE, limit  # noqa: E402
 
-LIMIT_SECONDS = 1800
+LIMIT_SECONDS = limit(1800)
 # How the failure begins, with * for anything: why it is none of ours.
 EXPECTED = {
     "MethodCIDInvalidString: *VMBS._CID": "the identifier by which guests find Hyper-V's bus; no other would do",
@@ -57,7 +58,7 @@ def judge(log):
 
 def main(bygone, firmware, disk, *options):
     folder = pathlib.Path(tempfile.mkdtemp(prefix="bygone-fwts-"))
-    machine = Machine(bygone, "boot", "--firmware", firmware, "--memory", "1G", "--cpus", "2", "--disk", disk,
+    machine = Machine(bygone, "boot", "--firmware", firmware, "--engine", ENGINE, "--memory", "1G", "--cpus", "2", "--disk", disk,
                       "--variables", folder / "variables")
     try:
         machine.expect("fwts: begins", LIMIT_SECONDS)
