@@ -1,24 +1,38 @@
 #include "vmbus/packet_device.h"
 
 #include <cstring>
+#include <nlohmann/json.hpp>
+#include <utility>
 
 #include "spec/vmbus/ring.h"
+#include "support/saved_fields.h"
 
 namespace bygone::vmbus {
 
 using spec::vmbus::PipeHeader;
+
+namespace {
+
+constexpr const char* kUnsent = "unsent";  // in saved states
+
+}  // namespace
 
 PacketDevice::PacketDevice(Offer offer, Framing framing, PacketDeviceLimits limits)
     : offer_(std::move(offer)), framing_(framing), limits_(limits) {}
 
 Result<void> PacketDevice::on_open(const ChannelParameters&) { return {}; }
 void PacketDevice::on_close() {}
+Result<nlohmann::json> PacketDevice::save_state() { return nlohmann::json::object(); }
+Result<void> PacketDevice::restore_state(const nlohmann::json&) { return {}; }
 
 Result<void> PacketDevice::open(Channel& channel) {
   if (channel_ != nullptr) return fail(ErrorCode::kBusy, "{} has one channel and it is open", offer_.name);
   channel_ = &channel;
+  if (!channel.parameters().is_restored) forget_queued();
   auto opened = on_open(channel.parameters());
+  if (opened) opened = send_queued();  // what waited when it was saved; room made since then has been signalled to nobody
   if (!opened) channel_ = nullptr;
+  else if (channel.parameters().is_restored) channel.flush();
   return opened;
 }
 
@@ -26,10 +40,14 @@ void PacketDevice::close(Channel& channel, Closed done) {
   if (channel_ == &channel) {
     on_close();
     channel_ = nullptr;
-    queue_.clear();
-    queued_bytes_ = 0;
+    forget_queued();
   }
   done();
+}
+
+void PacketDevice::forget_queued() {
+  queue_.clear();
+  queued_bytes_ = 0;
 }
 
 Result<void> PacketDevice::on_signal(Channel& channel) {
@@ -109,6 +127,42 @@ Result<void> PacketDevice::send_queued() {
     queued_bytes_ -= queue_.front().size();
     queue_.pop_front();
   }
+  return {};
+}
+
+Result<nlohmann::json> PacketDevice::save() {
+  BYGONE_ASSIGN(nlohmann::json state, save_state());
+  std::vector<std::size_t> sizes;
+  std::vector<std::uint8_t> bytes;
+  for (const auto& message : queue_) {
+    sizes.push_back(message.size());
+    for (const std::byte byte : message) bytes.push_back(std::to_integer<std::uint8_t>(byte));
+  }
+  state[kUnsent] = {{"version", 1}, {"sizes", sizes}, {"bytes", bytes}};
+  return state;
+}
+
+Result<void> PacketDevice::restore(const nlohmann::json& state) {
+  std::deque<std::vector<std::byte>> queue;
+  std::vector<std::size_t> sizes;
+  std::vector<std::uint8_t> bytes;
+  if (state.is_object() && state.contains(kUnsent)) {  // older states have none
+    SavedFields fields(state[kUnsent], offer_.name, 1);
+    fields.read("sizes", sizes, limits_.queued_bytes);
+    fields.read("bytes", bytes, limits_.queued_bytes);
+    std::span<const std::byte> rest = std::as_bytes(std::span(bytes));
+    for (const std::size_t size : sizes) {
+      fields.require(size > 0 && size <= rest.size(), "a waiting message is longer than what was saved of it");
+      BYGONE_CHECK(fields.finish());
+      queue.emplace_back(rest.begin(), rest.begin() + static_cast<std::ptrdiff_t>(size));
+      rest = rest.subspan(size);
+    }
+    fields.require(rest.empty(), "more was saved than the waiting messages");
+    BYGONE_CHECK(fields.finish());
+  }
+  BYGONE_CHECK(restore_state(state));
+  queue_ = std::move(queue);
+  queued_bytes_ = bytes.size();
   return {};
 }
 

@@ -33,6 +33,9 @@ class PacketDevice : public Device {
   [[nodiscard]] Result<void> open(Channel& channel) final;
   void close(Channel& channel, Closed done) final;
   [[nodiscard]] Result<void> on_signal(Channel& channel) final;
+  /// save_state() and the messages that wait for room.
+  [[nodiscard]] Result<nlohmann::json> save() final;
+  [[nodiscard]] Result<void> restore(const nlohmann::json& state) final;
 
  protected:
   PacketDevice(Offer offer, Framing framing, PacketDeviceLimits limits = {});
@@ -42,6 +45,10 @@ class PacketDevice : public Device {
   virtual void on_close();
   /// A message; with Framing::kRaw padded to a multiple of 8 bytes. An error takes the channel from the guest.
   [[nodiscard]] virtual Result<void> on_message(std::span<const std::byte> message) = 0;
+
+  /// As Device::save() and restore(), of what the subclass keeps: an object.
+  [[nodiscard]] virtual Result<nlohmann::json> save_state();
+  [[nodiscard]] virtual Result<void> restore_state(const nlohmann::json& state);
 
   [[nodiscard]] bool is_open() const { return channel_ != nullptr; }
   /// Valid while is_open().
@@ -59,6 +66,7 @@ class PacketDevice : public Device {
   [[nodiscard]] Result<void> deliver(const Packet& packet);
   [[nodiscard]] Result<bool> put(std::span<const std::byte> message);
   [[nodiscard]] Result<void> send_queued();
+  void forget_queued();
 
   Offer offer_;
   Framing framing_;

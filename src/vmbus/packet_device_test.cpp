@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "vmbus/testing/fake_guest.h"
@@ -111,6 +112,42 @@ TEST(PacketDeviceTest, messages_wait_for_room_in_order) {
     }
     EXPECT_FALSE(channel->receive());
   }
+}
+
+TEST(PacketDeviceTest, messages_that_wait_are_saved_and_come_in_order_after_a_restore) {
+  FakeGuest guest;
+  EchoDevice before(Framing::kRaw), after(Framing::kRaw);
+  auto channel = guest.open(before, {.ring_pages = 2});
+  int sent = 0;
+  while (before.announce(fmt::format("{:08}", sent))) ++sent;
+  const auto state = nlohmann::json::from_cbor(nlohmann::json::to_cbor(before.save().value()));
+  std::uint64_t waiting = state["unsent"]["sizes"].size();
+  ASSERT_EQ(waiting, 4096 / 8);
+  channel->close();
+  ASSERT_TRUE(after.restore(state));
+  channel = guest.open(after, {.ring_pages = 2, .is_restored = true});
+  for (std::uint64_t i = static_cast<std::uint64_t>(sent) - waiting; i < static_cast<std::uint64_t>(sent); ++i) {
+    const auto message = channel->receive();
+    ASSERT_TRUE(message) << i;
+    EXPECT_EQ(text_of(*message), fmt::format("{:08}", i));
+  }
+  EXPECT_FALSE(channel->receive());
+}
+
+TEST(PacketDeviceTest, saved_messages_that_are_none_are_refused) {
+  EchoDevice device(Framing::kRaw);
+  const auto with = [](const nlohmann::json& sizes, const nlohmann::json& bytes) {
+    return nlohmann::json{{"unsent", {{"version", 1}, {"sizes", sizes}, {"bytes", bytes}}}};
+  };
+  EXPECT_TRUE(device.restore(nlohmann::json::object())) << "older states have none";
+  EXPECT_TRUE(device.restore(with({1, 2}, {1, 2, 3})));
+  EXPECT_FALSE(device.restore(with({1, 3}, {1, 2, 3})));
+  EXPECT_FALSE(device.restore(with({1, 1}, {1, 2, 3})));
+  EXPECT_FALSE(device.restore(with({0}, nlohmann::json::array())));
+  EXPECT_FALSE(device.restore(with({-1}, {1})));
+  EXPECT_FALSE(device.restore(with({5000}, std::vector<int>(5000))));
+  EXPECT_FALSE(device.restore(with(nlohmann::json::object(), {300})));
+  EXPECT_FALSE(device.restore(nlohmann::json{{"unsent", 7}}));
 }
 
 TEST(PacketDeviceTest, a_full_ring_leaves_the_loop_to_others_in_between) {

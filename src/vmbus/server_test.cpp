@@ -35,8 +35,8 @@ class Echo : public PacketDevice {
     return {};
   }
   void reset() override { ++resets; }
-  Result<nlohmann::json> save() override { return nlohmann::json{{"state", state}}; }
-  Result<void> restore(const nlohmann::json& saved) override {
+  Result<nlohmann::json> save_state() override { return nlohmann::json{{"state", state}}; }
+  Result<void> restore_state(const nlohmann::json& saved) override {
     state = saved.at("state");
     return {};
   }

@@ -117,14 +117,14 @@ Result<void> IntegrationService::on_negotiated(std::span<const std::byte> body) 
   return {};
 }
 
-Result<nlohmann::json> IntegrationService::save() {
+Result<nlohmann::json> IntegrationService::save_state() {
   return nlohmann::json{{"ready", ready_},
                         {"framework", {framework_.major, framework_.minor}},
                         {"service", {service_.major, service_.minor}},
                         {"transaction", transaction_}};
 }
 
-Result<void> IntegrationService::restore(const nlohmann::json& state) {
+Result<void> IntegrationService::restore_state(const nlohmann::json& state) {
   try {
     const bool ready = state.at("ready").get<bool>();
     const ServiceVersion framework = {state.at("framework").at(0).get<std::uint16_t>(), state.at("framework").at(1).get<std::uint16_t>()};

@@ -34,11 +34,11 @@ struct ServiceIdentity {
 
 class IntegrationService : public vmbus::PacketDevice {
  public:
-  [[nodiscard]] Result<nlohmann::json> save() override;
-  [[nodiscard]] Result<void> restore(const nlohmann::json& state) override;
   [[nodiscard]] nlohmann::json inspect() const override;
 
  protected:
+  [[nodiscard]] Result<nlohmann::json> save_state() override;
+  [[nodiscard]] Result<void> restore_state(const nlohmann::json& state) override;
   explicit IntegrationService(ServiceIdentity identity);
 
   /// A version is agreed on: request() works. Also after a restore.

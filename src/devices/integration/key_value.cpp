@@ -189,15 +189,15 @@ Result<void> KeyValueService::on_item(std::span<const std::byte> body) {
   return {};
 }
 
-Result<nlohmann::json> KeyValueService::save() {
-  BYGONE_ASSIGN(nlohmann::json state, IntegrationService::save());
+Result<nlohmann::json> KeyValueService::save_state() {
+  BYGONE_ASSIGN(nlohmann::json state, IntegrationService::save_state());
   state["external"] = values(KeyValuePool::kExternal);
   state["guest"] = values(KeyValuePool::kGuest);
   state["automatic"] = values(KeyValuePool::kAutomatic);
   return state;
 }
 
-Result<void> KeyValueService::restore(const nlohmann::json& state) {
+Result<void> KeyValueService::restore_state(const nlohmann::json& state) {
   Known known;
   try {
     known.external = state.at("external").get<KeyValues>();
@@ -206,7 +206,7 @@ Result<void> KeyValueService::restore(const nlohmann::json& state) {
   } catch (const nlohmann::json::exception& error) {
     return fail(ErrorCode::kCorrupt, "the saved state of the key-value service: {}", error.what());
   }
-  BYGONE_CHECK(IntegrationService::restore(state));
+  BYGONE_CHECK(IntegrationService::restore_state(state));
   known_.with([&](Known& current) { current = std::move(known); });
   return {};
 }

@@ -36,11 +36,11 @@ class KeyValueService final : public IntegrationService {
   /// What the guest last told in one of its pools (kGuest, kAutomatic), or what it is told (kExternal, kHost).
   [[nodiscard]] KeyValues values(spec::vmbus::KeyValuePool pool) const;
 
-  [[nodiscard]] Result<nlohmann::json> save() override;
-  [[nodiscard]] Result<void> restore(const nlohmann::json& state) override;
   [[nodiscard]] nlohmann::json inspect() const override;
 
  private:
+  [[nodiscard]] Result<nlohmann::json> save_state() override;
+  [[nodiscard]] Result<void> restore_state(const nlohmann::json& state) override;
   struct Task {
     spec::vmbus::KeyValueOperation operation = spec::vmbus::KeyValueOperation::kEnumerate;
     spec::vmbus::KeyValuePool pool = spec::vmbus::KeyValuePool::kAutomatic;

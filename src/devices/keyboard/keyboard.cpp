@@ -57,9 +57,9 @@ bool Keyboard::strike(KeyStroke stroke) {
   return send_object(event);
 }
 
-Result<nlohmann::json> Keyboard::save() { return nlohmann::json{{"version", 1}, {"ready", is_ready_}}; }
+Result<nlohmann::json> Keyboard::save_state() { return nlohmann::json{{"version", 1}, {"ready", is_ready_}}; }
 
-Result<void> Keyboard::restore(const nlohmann::json& state) {
+Result<void> Keyboard::restore_state(const nlohmann::json& state) {
   const auto ready = state.find("ready");
   if (state.value("version", 0) != 1 || ready == state.end() || !ready->is_boolean()) {
     return fail(ErrorCode::kCorrupt, "the keyboard's saved state is not one of this version");

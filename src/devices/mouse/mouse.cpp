@@ -112,9 +112,9 @@ bool Mouse::move(PointerState state) {
   return send({bytes_of(header), bytes_of(report)});
 }
 
-Result<nlohmann::json> Mouse::save() { return nlohmann::json{{"version", 1}, {"ready", is_ready_}}; }
+Result<nlohmann::json> Mouse::save_state() { return nlohmann::json{{"version", 1}, {"ready", is_ready_}}; }
 
-Result<void> Mouse::restore(const nlohmann::json& state) {
+Result<void> Mouse::restore_state(const nlohmann::json& state) {
   const auto ready = state.find("ready");
   if (state.value("version", 0) != 1 || ready == state.end() || !ready->is_boolean()) {
     return fail(ErrorCode::kCorrupt, "the mouse's saved state is not one of this version");

@@ -23,11 +23,11 @@ class Mouse final : public vmbus::PacketDevice {
   bool move(PointerState state);
   [[nodiscard]] bool is_ready() const { return is_ready_; }
 
-  [[nodiscard]] Result<nlohmann::json> save() override;
-  [[nodiscard]] Result<void> restore(const nlohmann::json& state) override;
   [[nodiscard]] nlohmann::json inspect() const override;
 
  private:
+  [[nodiscard]] Result<nlohmann::json> save_state() override;
+  [[nodiscard]] Result<void> restore_state(const nlohmann::json& state) override;
   [[nodiscard]] Result<void> on_open(const vmbus::ChannelParameters& parameters) override;
   void on_close() override;
   [[nodiscard]] Result<void> on_message(std::span<const std::byte> message) override;

@@ -7,6 +7,7 @@
 
 #include "devices/video/edid.h"
 #include "spec/video/synthvid.h"
+#include "support/saved_fields.h"
 
 namespace bygone::devices::video {
 
@@ -37,6 +38,9 @@ std::uint32_t widen_565(std::uint16_t pixel) {
   const std::uint32_t red = pixel >> 11, green = (pixel >> 5) & 0x3F, blue = pixel & 0x1F;
   return ((red * 255 / 31) << 16) | ((green * 255 / 63) << 8) | (blue * 255 / 31);
 }
+
+/// 32 bits a pixel, or two masks of one.
+std::size_t bytes_of_shape(const PointerShape& shape) { return std::size_t{shape.height} * (shape.is_argb ? shape.width * 4 : (shape.width + 7) / 8 * 2); }
 
 /// A monochrome pointer in colours. What inverts the screen cannot be shown: it is black with a white rim, to be seen on any ground.
 PointerShape colour(const PointerShape& shape) {
@@ -242,10 +246,8 @@ void Video::send_features() {
 
 Result<void> Video::on_pointer_position(std::span<const std::byte> message) {
   BYGONE_ASSIGN(const auto position, parse<protocol::PointerPosition>(message, "pointer position"));
-  if (observer_ != nullptr) {
-    observer_->pointer_moved(position.is_visible != 0, static_cast<std::int32_t>(position.x.value()),
-                             static_cast<std::int32_t>(position.y.value()));
-  }
+  place_ = {position.is_visible != 0, static_cast<std::int32_t>(position.x.value()), static_cast<std::int32_t>(position.y.value())};
+  if (observer_ != nullptr) observer_->pointer_moved(place_.is_visible, place_.x, place_.y);
   return {};
 }
 
@@ -258,18 +260,29 @@ Result<void> Video::on_pointer_shape(std::span<const std::byte> message) {
   if (part.part == 0 || !shape_is_growing_) {
     shape_ = {part.width, part.height, part.hot_x, part.hot_y, part.is_argb != 0, {}};
   }
-  const std::size_t total = std::size_t{shape_.height} * (shape_.is_argb ? shape_.width * 4 : (shape_.width + 7) / 8 * 2);
+  const std::size_t total = bytes_of_shape(shape_);
   // What the header says of the message's length counts the header for some drivers and not for others.
   const auto data = message.subspan(sizeof part);
   const std::size_t room = total - std::min(total, shape_.data.size());
   shape_.data.insert(shape_.data.end(), data.begin(), data.begin() + static_cast<std::ptrdiff_t>(std::min(room, data.size())));
   shape_is_growing_ = part.part != protocol::kPointerLastPart && shape_.data.size() < total;
-  if (!shape_is_growing_ && shape_.data.size() == total) show_pointer();
+  if (is_shape_whole()) show_pointer();
   return {};
 }
 
+bool Video::is_shape_whole() const { return !shape_is_growing_ && shape_.width > 0 && shape_.data.size() == bytes_of_shape(shape_); }
+
+void Video::set_observer(ScreenObserver* observer) {
+  observer_ = observer;
+  if (observer_ == nullptr) return;
+  if (const ScreenMode mode = this->mode(); mode.width != 0) observer_->mode_changed(mode);
+  if (is_shape_whole()) show_pointer();
+}
+
 void Video::show_pointer() {
-  if (observer_ != nullptr) observer_->pointer_shaped(shape_.is_argb ? shape_ : colour(shape_));
+  if (observer_ == nullptr) return;
+  observer_->pointer_shaped(shape_.is_argb ? shape_ : colour(shape_));
+  observer_->pointer_moved(place_.is_visible, place_.x, place_.y);
 }
 
 Result<void> Video::on_dirt(std::span<const std::byte> message) {
@@ -315,16 +328,55 @@ Result<void> Video::on_resolution_request(std::span<const std::byte> message) {
   return {};
 }
 
-Result<nlohmann::json> Video::save() {
+nlohmann::json Video::save_pointer() const {
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(shape_.data.data());
+  return {{"version", 1},
+          {"width", shape_.width}, {"height", shape_.height}, {"hot_x", shape_.hot_x}, {"hot_y", shape_.hot_y}, {"argb", shape_.is_argb},
+          {"growing", shape_is_growing_}, {"visible", place_.is_visible}, {"x", place_.x}, {"y", place_.y},
+          {"data", std::vector<std::uint8_t>(bytes, bytes + shape_.data.size())}};
+}
+
+// Guests send the shape when it changes, and the observer of the new machine has seen none.
+Result<void> Video::restore_pointer(const nlohmann::json& state) {
+  if (!state.contains("pointer")) return {};  // in older states
+  PointerShape shape;
+  PointerPlace place;
+  bool growing = false;
+  std::vector<std::uint8_t> data;
+  SavedFields fields(state["pointer"], "the pointer", 1);
+  fields.read("width", shape.width);
+  fields.read("height", shape.height);
+  fields.read("hot_x", shape.hot_x);
+  fields.read("hot_y", shape.hot_y);
+  fields.read("argb", shape.is_argb);
+  fields.read("growing", growing);
+  fields.read("visible", place.is_visible);
+  fields.read("x", place.x);
+  fields.read("y", place.y);
+  fields.require(shape.width <= protocol::kPointerMaximumSide && shape.height <= protocol::kPointerMaximumSide, "it is larger than the protocol allows");
+  BYGONE_CHECK(fields.finish());
+  fields.read("data", data, bytes_of_shape(shape));
+  BYGONE_CHECK(fields.finish());
+  const auto bytes = std::as_bytes(std::span(data));
+  shape.data.assign(bytes.begin(), bytes.end());
+  shape_ = std::move(shape);
+  shape_is_growing_ = growing;
+  place_ = place;
+  if (is_shape_whole()) show_pointer();
+  return {};
+}
+
+Result<nlohmann::json> Video::save_state() {
   const ScreenMode mode = this->mode();
   return nlohmann::json{{"version", 1},
                         {"protocol", version_},
                         {"vram", vram_address_.value_or(0)},
                         {"has_vram", vram_address_.has_value()},
-                        {"mode", {mode.width, mode.height, mode.pitch, mode.depth, mode.address.value}}};
+                        {"mode", {mode.width, mode.height, mode.pitch, mode.depth, mode.address.value}},
+                        {"pointer", save_pointer()}};
 }
 
-Result<void> Video::restore(const nlohmann::json& state) {
+Result<void> Video::restore_state(const nlohmann::json& state) {
   const auto refuse = [] { return fail(ErrorCode::kCorrupt, "the video device's saved state is not one of this version"); };
   if (!state.is_object() || state.value("version", nlohmann::json()) != 1) return refuse();
   const auto mode = state.value("mode", nlohmann::json()), vram = state.value("vram", nlohmann::json());
@@ -333,6 +385,7 @@ Result<void> Video::restore(const nlohmann::json& state) {
   for (const auto& number : mode) {
     if (!number.is_number_unsigned()) return refuse();
   }
+  BYGONE_CHECK(restore_pointer(state));
   version_ = version.get<std::uint32_t>();
   vram_address_ = has_vram.get<bool>() ? std::optional(vram.get<std::uint64_t>()) : std::nullopt;
   set_mode({mode[0].get<std::uint32_t>(), mode[1].get<std::uint32_t>(), mode[2].get<std::uint32_t>(), mode[3].get<std::uint8_t>(),

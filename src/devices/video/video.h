@@ -37,6 +37,11 @@ struct PointerShape {
   std::vector<std::byte> data;  ///< 4 bytes a pixel, blue first, lines without gaps
 };
 
+struct PointerPlace {
+  bool is_visible = true;
+  std::int32_t x = 0, y = 0;  ///< of its hot spot; may be outside of the screen
+};
+
 /// A screen that shows the guest's picture. Threading: called on the device's loop; must be quick.
 class ScreenObserver {
  public:
@@ -75,8 +80,8 @@ class Video final : public vmbus::PacketDevice {
  public:
   Video(memory::GuestMemory& memory, VideoOptions options);
 
-  /// Null: nobody watches. On the device's loop.
-  void set_observer(ScreenObserver* observer) { observer_ = observer; }
+  /// Null: nobody watches. It is told of the mode and the pointer at once. On the device's loop.
+  void set_observer(ScreenObserver* observer);
   [[nodiscard]] ScreenMode mode() const;
   /// Errors: kNotFound before the guest has set a mode; kOutOfRange when its framebuffer is not memory.
   [[nodiscard]] Result<Picture> capture() const;
@@ -85,11 +90,11 @@ class Video final : public vmbus::PacketDevice {
   [[nodiscard]] Result<void> prefer(Resolution resolution);
 
   void reset() override;
-  [[nodiscard]] Result<nlohmann::json> save() override;
-  [[nodiscard]] Result<void> restore(const nlohmann::json& state) override;
   [[nodiscard]] nlohmann::json inspect() const override;
 
  private:
+  [[nodiscard]] Result<nlohmann::json> save_state() override;
+  [[nodiscard]] Result<void> restore_state(const nlohmann::json& state) override;
   [[nodiscard]] Result<void> on_open(const vmbus::ChannelParameters& parameters) override;
   void on_close() override;
   [[nodiscard]] Result<void> on_message(std::span<const std::byte> message) override;
@@ -98,7 +103,10 @@ class Video final : public vmbus::PacketDevice {
   [[nodiscard]] Result<void> on_situation(std::span<const std::byte> message);
   [[nodiscard]] Result<void> on_pointer_position(std::span<const std::byte> message);
   [[nodiscard]] Result<void> on_pointer_shape(std::span<const std::byte> message);
+  [[nodiscard]] bool is_shape_whole() const;
   void show_pointer();
+  [[nodiscard]] nlohmann::json save_pointer() const;
+  [[nodiscard]] Result<void> restore_pointer(const nlohmann::json& state);
   [[nodiscard]] Result<void> on_dirt(std::span<const std::byte> message);
   [[nodiscard]] Result<void> on_resolution_request(std::span<const std::byte> message);
   void request_features(const ScreenMode& mode);
@@ -113,6 +121,7 @@ class Video final : public vmbus::PacketDevice {
   ScreenMode mode_with_features_;  ///< for which the driver has been asked for features
   PointerShape shape_;  ///< as the guest sends it
   bool shape_is_growing_ = false;  ///< parts of it are to come
+  PointerPlace place_;
   mutable std::mutex mutex_;
   ScreenMode mode_;  // guarded by mutex_
   std::uint64_t dirty_messages_ = 0;

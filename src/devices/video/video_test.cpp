@@ -372,5 +372,32 @@ TEST_F(VideoTest, saved_state_keeps_the_mode) {
   EXPECT_FALSE(other.restore(nlohmann::json::array()));
 }
 
+TEST_F(VideoTest, saved_state_keeps_the_pointer_for_who_looks_later) {
+  ASSERT_NE(negotiate(protocol::kVersion3_5), 0);
+  set_mode(64, 48, 256);
+  send_shape({{}, protocol::kPointerLastPart, 1, 2U, 2U, 1U, 1U}, std::array<std::uint8_t, 16>{9, 8, 7});
+  send(MessageType::kPointerPosition, protocol::PointerPosition{{}, 0, 0, 5U, 6U});
+  guest_.run();
+  auto state = nlohmann::json::from_cbor(nlohmann::json::to_cbor(video_.save().value()));
+  Video other(guest_.memory(), {});
+  ASSERT_TRUE(other.restore(state));
+  Watcher later;
+  other.set_observer(&later);
+  EXPECT_EQ(later.mode, video_.mode());
+  EXPECT_EQ(later.shape.data, watcher_.shape.data);
+  EXPECT_EQ(later.shape.data.size(), 16U);
+  EXPECT_FALSE(later.pointer_is_visible);
+  EXPECT_EQ(later.pointer_y, 6);
+
+  for (const auto& [field, value] : std::initializer_list<std::pair<const char*, nlohmann::json>>{
+           {"width", 65}, {"width", 1000}, {"height", -1}, {"data", std::vector<int>(17)}, {"data", {256}}, {"x", "left"}, {"version", 2}}) {
+    auto changed = state;
+    changed["pointer"][field] = value;
+    EXPECT_EQ(other.restore(changed).has_value(), std::string_view(field) == "width" && value == 65) << field << " " << value;
+  }
+  state.erase("pointer");
+  EXPECT_TRUE(other.restore(state)) << "as an older build has saved it";
+}
+
 }  // namespace
 }  // namespace bygone::devices::video
