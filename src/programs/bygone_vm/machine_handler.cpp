@@ -68,7 +68,7 @@ void MachineHandler::stop(bool is_forced) {
 }
 
 void MachineHandler::answer(const request::Status&, const Files&, Reply reply) {
-  const auto [mode, file] = feed_.screen();
+  const control::ScreenMode mode = feed_.mode();
   const auto up = std::chrono::steady_clock::now() - started_;
   const machine::gen2::Activity activity = machine_.activity();
   nlohmann::json status = {{"name", definition_.name},
@@ -179,7 +179,7 @@ void MachineHandler::answer(const request::Pointer& asked, const Files&, Reply r
 }
 
 void MachineHandler::answer(const request::Click& asked, const Files&, Reply reply) {
-  const auto [mode, file] = feed_.screen();
+  const control::ScreenMode mode = feed_.mode();
   if (mode.width == 0) return reply.refuse({ErrorCode::kNotFound, "the guest has not switched its screen on", "Wait until it has"});
   if (asked.x >= mode.width || asked.y >= mode.height) {
     return reply.refuse({ErrorCode::kOutOfRange, fmt::format("{}, {} is outside the screen of {}x{}", asked.x, asked.y, mode.width, mode.height), {}});

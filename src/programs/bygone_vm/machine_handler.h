@@ -27,7 +27,7 @@ class MachineHandler final : public service::control::Handler {
   void set_server(service::control::Server* server) { server_ = server; }
 
   void handle(service::control::RequestBody request, std::vector<UniqueFd> files, service::control::Reply reply) override;
-  std::pair<service::control::ScreenMode, UniqueFd> screen() override { return feed_.screen(); }
+  service::control::ScreenNow screen() override { return feed_.screen(); }
 
   /// Asks the guest to shut down, or pulls the plug.
   void stop(bool is_forced);

@@ -29,9 +29,9 @@ const ScreenFeed::Range* ScreenFeed::find(const devices::video::ScreenMode& mode
   return nullptr;
 }
 
-std::pair<control::ScreenMode, UniqueFd> ScreenFeed::screen() const {
-  if (mode_range_ == nullptr) return {};
-  return {mode_, UniqueFd(::fcntl(mode_range_->file.get(), F_DUPFD_CLOEXEC, 0))};
+control::ScreenNow ScreenFeed::screen() const {
+  const auto again = [](const UniqueFd& file) { return file ? UniqueFd(::fcntl(file.get(), F_DUPFD_CLOEXEC, 0)) : UniqueFd(); };
+  return {mode_, mode_range_ == nullptr ? UniqueFd() : again(mode_range_->file), pointer_, again(pointer_file_), place_};
 }
 
 void ScreenFeed::mode_changed(const devices::video::ScreenMode& mode) {
@@ -65,15 +65,18 @@ void ScreenFeed::tell_damage() {
 
 void ScreenFeed::pointer_shaped(const devices::video::PointerShape& shape) {
   loop_.post([this, shape] {
-    if (server_ == nullptr) return;
-    const auto file = control::sealed_file(shape.data);
-    if (file) server_->tell(control::PointerShape{shape.width, shape.height, shape.hot_x, shape.hot_y, shape.is_argb}, file->get());
+    auto file = control::sealed_file(shape.data);
+    if (!file) return;
+    pointer_ = {shape.width, shape.height, shape.hot_x, shape.hot_y, shape.is_argb};
+    pointer_file_ = std::move(*file);
+    if (server_ != nullptr) server_->tell(pointer_, pointer_file_.get());
   });
 }
 
 void ScreenFeed::pointer_moved(bool is_visible, std::int32_t x, std::int32_t y) {
   loop_.post([this, is_visible, x, y] {
-    if (server_ != nullptr) server_->tell(control::PointerMoved{is_visible, x, y});
+    place_ = {is_visible, x, y};
+    if (server_ != nullptr) server_->tell(place_);
   });
 }
 

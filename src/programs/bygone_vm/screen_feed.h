@@ -20,8 +20,9 @@ class ScreenFeed final : public devices::video::ScreenObserver {
 
   /// Null: nobody is told. On the server's loop.
   void set_server(service::control::Server* server) { server_ = server; }
-  /// The mode as last told, and the memory that it lies in.
-  [[nodiscard]] std::pair<service::control::ScreenMode, UniqueFd> screen() const;
+  /// As last told: the mode with the memory that it lies in, and the pointer.
+  [[nodiscard]] service::control::ScreenNow screen() const;
+  [[nodiscard]] const service::control::ScreenMode& mode() const { return mode_; }
 
   void mode_changed(const devices::video::ScreenMode& mode) override;
   void damaged(const devices::video::Rectangle& area) override;
@@ -44,6 +45,9 @@ class ScreenFeed final : public devices::video::ScreenObserver {
   service::control::Server* server_ = nullptr;
   service::control::ScreenMode mode_;
   const Range* mode_range_ = nullptr;
+  service::control::PointerShape pointer_;
+  UniqueFd pointer_file_;  ///< sealed; none before the guest has shown a pointer
+  service::control::PointerMoved place_;
   std::mutex mutex_;
   std::vector<devices::video::Rectangle> damage_;  // guarded by mutex_; not yet carried over
 };

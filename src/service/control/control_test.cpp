@@ -104,7 +104,12 @@ class FakeHandler final : public Handler {
     ASSERT_TRUE(file);
     reply.done({}, std::move(*file));
   }
-  std::pair<ScreenMode, UniqueFd> screen() override { return {ScreenMode{64, 32, 256, 32, 0}, sealed_file({}).value_or(UniqueFd())}; }
+  ScreenNow screen() override {
+    ScreenNow now{.mode = {64, 32, 256, 32, 0}, .mode_file = sealed_file({}).value_or(UniqueFd()), .pointer = {1, 1, 0, 0, true}, .pointer_file = {}, .place = {true, 7, 8}};
+    if (has_pointer) now.pointer_file = sealed_file(std::as_bytes(std::span("dot"))).value_or(UniqueFd());
+    return now;
+  }
+  std::atomic<bool> has_pointer = false;
   std::vector<Reply> kept;
 };
 
@@ -187,6 +192,27 @@ TEST_F(ControlTest, a_watcher_gets_the_screen_and_others_do_not) {
   EXPECT_THAT(std::get<ScreenDamage>((*damage)->event).areas, ElementsAre(Area{1, 2, 3, 4}));
   const auto state = other->next_event(std::chrono::seconds(10));
   EXPECT_EQ(std::get<StateChanged>((*state)->event).state, State::kPaused);
+}
+
+TEST_F(ControlTest, a_watcher_that_comes_later_gets_the_pointer_as_it_is) {
+  handler_.has_pointer = true;
+  auto watcher = Client::connect("Test").value();
+  ASSERT_TRUE(watcher->ask(request::Watch{.screen = true}));
+  std::optional<PointerShape> shape;
+  for (;;) {
+    auto event = watcher->next_event(std::chrono::seconds(10));
+    ASSERT_TRUE(event && *event);
+    if (const auto* told = std::get_if<PointerShape>(&(*event)->event)) {
+      shape = *told;
+      ASSERT_EQ((*event)->fds.size(), 1U);
+      EXPECT_EQ(read_sealed_file((*event)->fds[0].get(), 100).value().size(), 4U);
+    }
+    if (const auto* moved = std::get_if<PointerMoved>(&(*event)->event)) {
+      EXPECT_EQ(moved->x, 7);
+      break;
+    }
+  }
+  EXPECT_TRUE(shape && shape->width == 1);
 }
 
 TEST_F(ControlTest, a_watcher_that_sleeps_gets_all_damage_in_bounded_messages) {

@@ -101,12 +101,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
       watch_ = *watch;
       reply.done();
       if (!shows_screen) return;
-      auto [mode, file] = server_.handler_.screen();
-      send(to_json(Event(mode)), std::move(file));
-      if (mode.width != 0) damage({0, 0, static_cast<std::int32_t>(mode.width), static_cast<std::int32_t>(mode.height)});
-      return;
+      return show(server_.handler_.screen());
     }
     server_.handler_.handle(std::move(request->body), std::move(packet.fds), std::move(reply));
+  }
+  void show(ScreenNow now) {
+    send(to_json(Event(now.mode)), std::move(now.mode_file));
+    if (now.mode.width != 0) damage({0, 0, static_cast<std::int32_t>(now.mode.width), static_cast<std::int32_t>(now.mode.height)});
+    if (!now.pointer_file) return;
+    send(to_json(Event(now.pointer)), std::move(now.pointer_file));
+    send(to_json(Event(now.place)), {});
   }
   void give_up() {
     if (std::exchange(is_broken_, true)) return;

@@ -39,12 +39,20 @@ class Reply {
   std::uint64_t id_;
 };
 
+/// What a client that begins to watch the screen is told first. Without a file there is no picture, or no pointer.
+struct ScreenNow {
+  ScreenMode mode;
+  UniqueFd mode_file;
+  PointerShape pointer;
+  UniqueFd pointer_file;
+  PointerMoved place;
+};
+
 class Handler {
  public:
   virtual ~Handler() = default;
   virtual void handle(RequestBody request, std::vector<UniqueFd> files, Reply reply) = 0;
-  /// The client has begun to watch the screen: the mode as it is now, with its file. Empty file: the screen is off.
-  virtual std::pair<ScreenMode, UniqueFd> screen() = 0;
+  virtual ScreenNow screen() = 0;
 };
 
 class Server {
