@@ -24,6 +24,8 @@ EXPECTED = {
     "UEFISetAuthVarDiff: Test 11,*EFI_SECURITY_VIOLATION": "authenticated variables come with Secure Boot; until then all are refused",
     "BacklightNoPath": "the machine has no panel",
 }
+# What comes on KVM where that is itself emulated: QEMU's processor has XSAVE areas of sizes that Linux does not expect.
+EMULATED = {} if ENGINE == "software" else {"KernelWarnOns: Test 1, Found 1 WARN_ON": "the kernel's warning of XSAVE as it starts"}
 # Tests that fwts gives up: what they are about is not there.
 GIVEN_UP = {
     "autobrightness": "the machine has no panel",
@@ -46,7 +48,7 @@ def is_expected(line, part):
 def judge(log):
     """What is wrong, as lines."""
     found = failures(log)
-    wrong = [f"fwts reports: {line}" for line in found if not any(is_expected(line, part) for part in EXPECTED)]
+    wrong = [f"fwts reports: {line}" for line in found if not any(is_expected(line, part) for part in [*EXPECTED, *EMULATED])]
     wrong += [f"expected of fwts, but it did not come: {part}" for part in EXPECTED if not any(is_expected(line, part) for line in found)]
     given_up = {name for name, number in re.findall(r"^(\w+) +\| *\d* *\| *\d* *\| *(\d*) *\|", log, re.M) if number}
     wrong += [f"fwts gave up {name}" for name in sorted(given_up - set(GIVEN_UP))]
