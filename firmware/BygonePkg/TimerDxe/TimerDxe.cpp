@@ -1,17 +1,19 @@
 // The firmware's one clock tick. Synthetic timer 0 in direct mode where the hypervisor offers it (one MSR write to arm, no message slot
 // shared with VMBus), else the local APIC's periodic timer.
 // SPDX-License-Identifier: Apache-2.0
+#include <BygoneHyperV.h>
+#include <Library/InterruptLib.h>
+
 extern "C" {
 #include <PiDxe.h>
-#include <BygoneHyperV.h>
-#include <Library/BaseLib.h>
-#include <Library/InterruptLib.h>
 #include <Library/LocalApicLib.h>
 #include <Library/UefiBootServicesTableLib.h>
 #include <Protocol/Timer.h>
 }
 
 namespace {
+
+namespace hyperv = bygone::hyperv;
 
 constexpr UINT8 kVector = 0x40;
 constexpr UINT64 kDefaultPeriod = 100000;  ///< 10 ms in 100 ns units
@@ -26,20 +28,13 @@ bool is_in_tick;
 UINT64 missed_ticks;
 
 void detect() {
-  UINT32 eax = 0;
-  UINT32 ecx = 0;
-  UINT32 edx = 0;
-  AsmCpuid(1, nullptr, nullptr, &ecx, nullptr);
-  if ((ecx & BIT31) == 0) return;
-  AsmCpuid(HV_CPUID_INTERFACE, &eax, nullptr, nullptr, nullptr);
-  if (eax != SIGNATURE_32('H', 'v', '#', '1')) return;
-  AsmCpuid(HV_CPUID_FEATURES, &eax, nullptr, nullptr, &edx);
-  is_synthetic = (eax & HV_FEATURE_SYNTHETIC_TIMERS) != 0 && (edx & HV_FEATURE_EDX_DIRECT_TIMERS) != 0;
-  if ((eax & HV_FEATURE_FREQUENCY_MSRS) != 0) apic_frequency = AsmReadMsr64(HV_MSR_APIC_FREQUENCY);
+  const hyperv::Features features = hyperv::features();
+  is_synthetic = features.has_synthetic_timers() && features.has_direct_timers();
+  if (features.has_frequency_msrs()) apic_frequency = hyperv::read(hyperv::Msr::kApicFrequency);
 }
 
 void EFIAPI on_tick() {
-  InterruptEnd();
+  bygone::interrupt::end();
   // Lowering the level below runs event handlers with interrupts enabled, and on a busy host ticks come in bursts: a tick that interrupts
   // one is only counted, so that they never pile up on the stack.
   if (is_in_tick) {
@@ -63,12 +58,12 @@ EFI_STATUS EFIAPI register_handler(EFI_TIMER_ARCH_PROTOCOL*, EFI_TIMER_NOTIFY no
 }
 
 void arm_synthetic(UINT64 units) {
-  constexpr UINT64 kConfiguration =
-      HV_STIMER_PERIODIC | HV_STIMER_LAZY | HV_STIMER_AUTO_ENABLE | HV_STIMER_DIRECT | static_cast<UINT64>(kVector) << 4;
-  AsmWriteMsr64(HV_MSR_STIMER0_CONFIG, 0);
+  constexpr UINT64 kConfiguration = hyperv::kTimerPeriodic | hyperv::kTimerLazy | hyperv::kTimerAutoEnable | hyperv::kTimerDirect |
+                                    UINT64{kVector} << hyperv::kTimerVectorShift;
+  hyperv::write(hyperv::Msr::kTimer0Configuration, 0);
   if (units == 0) return;
-  AsmWriteMsr64(HV_MSR_STIMER0_CONFIG, kConfiguration);
-  AsmWriteMsr64(HV_MSR_STIMER0_COUNT, units);
+  hyperv::write(hyperv::Msr::kTimer0Configuration, kConfiguration);
+  hyperv::write(hyperv::Msr::kTimer0Count, units);
 }
 
 EFI_STATUS arm_apic(UINT64 units) {
@@ -115,7 +110,7 @@ extern "C" EFI_STATUS EFIAPI TimerEntry(EFI_HANDLE, EFI_SYSTEM_TABLE*) {
   detect();
   InitializeLocalApicSoftwareEnable(TRUE);
   DisableLvtInterrupts();  // nothing is wired to the local interrupt pins that the firmware wants
-  InterruptInstall(kVector, on_tick);
+  bygone::interrupt::install(kVector, on_tick);
   EFI_STATUS status = set_timer_period(&protocol, kDefaultPeriod);
   if (EFI_ERROR(status)) return status;
   // The core's own handling of ExitBootServices needs no tick any more.

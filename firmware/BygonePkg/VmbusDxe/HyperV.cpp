@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "Vmbus.h"
 
-extern "C" {
 #include <Library/InterruptLib.h>
+
+extern "C" {
 #include <Library/SynchronizationLib.h>
 #include <Library/TimerLib.h>
 }
@@ -11,32 +12,28 @@ extern "C" {
 namespace bygone::vmbus::hypervisor {
 namespace {
 
+using hyperv::kPageEnabled;
+using hyperv::Msr;
+using hyperv::Status;
+
 constexpr UINT8 kVector = 0x41;
+constexpr Msr kSintMsr = hyperv::sint_msr(kSint);
 constexpr UINT64 kGuestOsId = 0x8B79000000010000;  ///< TLFS 2.6: bit 63 set means "not one of the listed proprietary systems"
-constexpr UINT64 kPageEnabled = BIT0;
 constexpr UINTN kPostAttempts = 100;  ///< the host may be short of buffers for a moment: so often, with a pause that grows
 constexpr UINTN kEventFlags = 2048;
 constexpr UINTN kEventFlagBytes = kEventFlags / 8;
 
-HV_HYPERCALL hypercall;
-volatile HV_MESSAGE* slot;       ///< of our interrupt source
+hyperv::Hypercall hypercall;
+volatile hyperv::Message* slot;  ///< of our interrupt source
 volatile UINT64* event_flags;    ///< of our interrupt source
-HV_POST_MESSAGE_INPUT* post_input;
+hyperv::PostMessageInput* post_input;
 EFI_EVENT events[kEventFlags];
 bool has_auto_eoi;
 
 bool is_present() {
-  UINT32 eax = 0;
-  UINT32 ecx = 0;
-  AsmCpuid(1, nullptr, nullptr, &ecx, nullptr);
-  if ((ecx & BIT31) == 0) return false;
-  AsmCpuid(HV_CPUID_INTERFACE, &eax, nullptr, nullptr, nullptr);
-  if (eax != SIGNATURE_32('H', 'v', '#', '1')) return false;
-  constexpr UINT32 kNeeded = HV_FEATURE_SYNIC | HV_FEATURE_HYPERCALL_MSRS;
-  AsmCpuid(HV_CPUID_FEATURES, &eax, nullptr, nullptr, nullptr);
-  if ((eax & kNeeded) != kNeeded) return false;
-  AsmCpuid(HV_CPUID_RECOMMENDATIONS, &eax, nullptr, nullptr, nullptr);
-  has_auto_eoi = (eax & HV_RECOMMEND_NO_AUTO_EOI) == 0;
+  const hyperv::Features features = hyperv::features();
+  if (!features.has_synic() || !features.has_hypercall_msrs()) return false;
+  has_auto_eoi = !hyperv::advises_against_auto_eoi();
   return true;
 }
 
@@ -48,7 +45,7 @@ UINT64 take_flags(volatile UINT64& word) {
 }
 
 void EFIAPI on_interrupt() {
-  if (!has_auto_eoi) InterruptEnd();
+  if (!has_auto_eoi) interrupt::end();
   bool is_raised = false;
   EFI_TPL before = 0;
   for (UINTN word = 0; word < kEventFlags / 64; ++word) {
@@ -69,7 +66,7 @@ void EFIAPI on_interrupt() {
 
 EFI_STATUS start() {
   if (!is_present()) return EFI_UNSUPPORTED;
-  InterruptInstall(kVector, on_interrupt);
+  interrupt::install(kVector, on_interrupt);
 
   // The hypercall page is the host's code: memory of a kind that is always executable.
   EFI_PHYSICAL_ADDRESS code = 0;
@@ -80,41 +77,42 @@ EFI_STATUS start() {
   Pages post;
   if (!messages.allocate(1) || !flags.allocate(1) || !post.allocate(1)) return EFI_OUT_OF_RESOURCES;
 
-  AsmWriteMsr64(HV_MSR_GUEST_OS_ID, kGuestOsId);
-  AsmWriteMsr64(HV_MSR_HYPERCALL, code | kPageEnabled);
-  if ((AsmReadMsr64(HV_MSR_HYPERCALL) & kPageEnabled) == 0) return EFI_DEVICE_ERROR;
+  hyperv::write(Msr::kGuestOsId, kGuestOsId);
+  hyperv::write(Msr::kHypercall, code | kPageEnabled);
+  if ((hyperv::read(Msr::kHypercall) & kPageEnabled) == 0) return EFI_DEVICE_ERROR;
 
   const UINT64 message_page = messages.address(0);
   const UINT64 flag_page = flags.address(0);
-  hypercall = reinterpret_cast<HV_HYPERCALL>(code);
-  slot = reinterpret_cast<volatile HV_MESSAGE*>(messages.release()) + kSint;
+  hypercall = reinterpret_cast<hyperv::Hypercall>(code);
+  slot = reinterpret_cast<volatile hyperv::Message*>(messages.release()) + kSint;
   event_flags = reinterpret_cast<volatile UINT64*>(flags.release() + kSint * kEventFlagBytes);
-  post_input = reinterpret_cast<HV_POST_MESSAGE_INPUT*>(post.release());
-  AsmWriteMsr64(HV_MSR_SIMP, message_page | kPageEnabled);
-  AsmWriteMsr64(HV_MSR_SIEFP, flag_page | kPageEnabled);
-  AsmWriteMsr64(HV_MSR_SINT0 + kSint, kVector | (has_auto_eoi ? HV_SINT_AUTO_EOI : 0));
-  AsmWriteMsr64(HV_MSR_SCONTROL, 1);
+  post_input = reinterpret_cast<hyperv::PostMessageInput*>(post.release());
+  hyperv::write(Msr::kMessagePage, message_page | kPageEnabled);
+  hyperv::write(Msr::kEventFlagsPage, flag_page | kPageEnabled);
+  hyperv::write(kSintMsr, kVector | (has_auto_eoi ? hyperv::kSintAutoEoi : 0));
+  hyperv::write(Msr::kSynicControl, 1);
   return EFI_SUCCESS;
 }
 
 void stop() {
-  AsmWriteMsr64(HV_MSR_SINT0 + kSint, HV_SINT_MASKED | kVector);
-  constexpr UINT32 kOthers[] = {HV_MSR_SCONTROL, HV_MSR_SIMP, HV_MSR_SIEFP, HV_MSR_HYPERCALL, HV_MSR_GUEST_OS_ID};
-  for (const UINT32 number : kOthers) AsmWriteMsr64(number, 0);
+  hyperv::write(kSintMsr, hyperv::kSintMasked | kVector);
+  constexpr Msr kOthers[] = {Msr::kSynicControl, Msr::kMessagePage, Msr::kEventFlagsPage, Msr::kHypercall, Msr::kGuestOsId};
+  for (const Msr number : kOthers) hyperv::write(number, 0);
 }
 
 EFI_STATUS post_message(Connection connection, const void* message, UINTN bytes) {
-  if (bytes > sizeof post_input->Payload) return EFI_BAD_BUFFER_SIZE;
+  if (bytes > sizeof post_input->payload) return EFI_BAD_BUFFER_SIZE;
   for (UINTN attempt = 0; attempt < kPostAttempts; ++attempt) {
-    post_input->ConnectionId = static_cast<UINT32>(connection);
-    post_input->Reserved = 0;
-    post_input->MessageType = kHypervisorMessageType;
-    post_input->PayloadSize = static_cast<UINT32>(bytes);
-    CopyMem(post_input->Payload, message, bytes);
-    const auto status = static_cast<UINT16>(hypercall(HV_CALL_POST_MESSAGE, reinterpret_cast<UINTN>(post_input), 0));
-    if (status == 0) return EFI_SUCCESS;
-    if (status != HV_STATUS_INSUFFICIENT_BUFFERS && status != HV_STATUS_INSUFFICIENT_MEMORY) {
-      DEBUG((DEBUG_ERROR, "VMBus: post to connection %d: hypervisor status 0x%x\n", static_cast<UINT32>(connection), status));
+    post_input->connection = static_cast<UINT32>(connection);
+    post_input->reserved = 0;
+    post_input->message_type = kHypervisorMessageType;
+    post_input->payload_bytes = static_cast<UINT32>(bytes);
+    CopyMem(post_input->payload, message, bytes);
+    const auto status = static_cast<Status>(hypercall(hyperv::kCallPostMessage, reinterpret_cast<UINTN>(post_input), 0));
+    if (status == Status::kSuccess) return EFI_SUCCESS;
+    if (status != Status::kInsufficientBuffers && status != Status::kInsufficientMemory) {
+      DEBUG((DEBUG_ERROR, "VMBus: post to connection %d: hypervisor status 0x%x\n", static_cast<UINT32>(connection),
+             static_cast<UINT32>(status)));
       return EFI_DEVICE_ERROR;
     }
     MicroSecondDelay(10 * (attempt + 1));
@@ -122,24 +120,23 @@ EFI_STATUS post_message(Connection connection, const void* message, UINTN bytes)
   return EFI_TIMEOUT;
 }
 
-void signal_event(UINT32 connection_id) { hypercall(HV_CALL_SIGNAL_EVENT | HV_CALL_FAST, connection_id, 0); }
+void signal_event(UINT32 connection_id) { hypercall(hyperv::kCallSignalEvent | hyperv::kCallFast, connection_id, 0); }
 
 bool take_message(Payload& payload) {
-  if (slot->Type == 0) return false;
+  if (slot->type == 0) return false;
   MemoryFence();
-  CopyMem(payload.bytes(), const_cast<UINT8*>(slot->Payload), HV_MESSAGE_PAYLOAD);
+  CopyMem(payload.bytes(), const_cast<UINT8*>(slot->payload), hyperv::kMessagePayloadBytes);
   MemoryFence();
-  slot->Type = 0;
+  slot->type = 0;
   full_fence();
-  if ((slot->Flags & BIT0) != 0) AsmWriteMsr64(HV_MSR_EOM, 0);
+  if ((slot->flags & BIT0) != 0) hyperv::write(Msr::kEndOfMessage, 0);
   return true;
 }
 
 void set_event(UINT32 relid, EFI_EVENT event) {
   if (relid >= kEventFlags) return;
-  const BOOLEAN enabled = SaveAndDisableInterrupts();
+  const InterruptsOff quiet;
   events[relid] = event;
-  SetInterruptState(enabled);
 }
 
 }  // namespace bygone::vmbus::hypervisor

@@ -2,10 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-extern "C" {
-#include <Uefi.h>
 #include <BygoneHyperV.h>
-}
 
 namespace bygone::vmbus {
 
@@ -184,7 +181,7 @@ class Payload {
   }
 
  private:
-  alignas(8) UINT8 bytes_[HV_MESSAGE_PAYLOAD] = {};
+  alignas(8) UINT8 bytes_[hyperv::kMessagePayloadBytes] = {};
 };
 
 }  // namespace bygone::vmbus
