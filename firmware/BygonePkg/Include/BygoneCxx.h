@@ -103,4 +103,33 @@ class RaisedTpl {
   const EFI_TPL before_;
 };
 
+/// What a handle has of a protocol, or null.
+template <typename Protocol>
+Protocol* protocol_of(EFI_HANDLE handle, EFI_GUID& guid) {
+  void* interface = nullptr;
+  return EFI_ERROR(gBS->HandleProtocol(handle, &guid, &interface)) ? nullptr : static_cast<Protocol*>(interface);
+}
+
+/// A protocol that is there once, or null.
+template <typename Protocol>
+Protocol* locate(EFI_GUID& guid) {
+  void* interface = nullptr;
+  return EFI_ERROR(gBS->LocateProtocol(&guid, nullptr, &interface)) ? nullptr : static_cast<Protocol*>(interface);
+}
+
+/// The handles that have a protocol at the moment, in the order in which they have got it.
+class Handles {
+ public:
+  explicit Handles(EFI_GUID& guid) {
+    if (EFI_ERROR(gBS->LocateHandleBuffer(ByProtocol, &guid, nullptr, &count_, handles_.out()))) count_ = 0;
+  }
+  bool is_empty() const { return count_ == 0; }
+  const EFI_HANDLE* begin() const { return handles_.get(); }
+  const EFI_HANDLE* end() const { return handles_.get() + count_; }
+
+ private:
+  Pool<EFI_HANDLE> handles_;
+  UINTN count_ = 0;
+};
+
 }  // namespace bygone

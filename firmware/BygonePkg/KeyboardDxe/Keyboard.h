@@ -87,7 +87,7 @@ class KeyQueue {
 
 class Keyboard : public EFI_SIMPLE_TEXT_INPUT_PROTOCOL, public EFI_SIMPLE_TEXT_INPUT_EX_PROTOCOL {
  public:
-  static constexpr EFI_GUID kInterface = {0xf912ad6d, 0x2b17, 0x48ea, {0xbd, 0x65, 0xf9, 0x27, 0xa6, 0x1c, 0x76, 0x84}};
+  static constexpr EFI_GUID kInterface = kKeyboardInterface;
   static constexpr EFI_GUID* kProtocol = &gEfiSimpleTextInProtocolGuid;
   static constexpr char kName[] = "keyboard";
   using Protocol = EFI_SIMPLE_TEXT_INPUT_PROTOCOL;

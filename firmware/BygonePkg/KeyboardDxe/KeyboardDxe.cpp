@@ -32,7 +32,7 @@ EFI_STATUS Keyboard::negotiate() {
   EFI_STATUS status = channel_.request(packet, kShortPacketBytes, 1);
   if (EFI_ERROR(status)) return status;
   status = channel_.wait_for(packet, kStartTimeoutNs,
-                             [](const Packet& answer, UINT16, UINT64) { return answer.type == PacketType::kProtocolResponse; });
+                             [](const Packet& answer, ChannelPacketType, UINT64) { return answer.type == PacketType::kProtocolResponse; });
   if (EFI_ERROR(status)) return status;
   return (packet.accepted & kAccepted) != 0 ? EFI_SUCCESS : EFI_INCOMPATIBLE_VERSION;
 }

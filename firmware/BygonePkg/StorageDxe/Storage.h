@@ -88,7 +88,7 @@ static_assert(sizeof(Packet) == 64, "the packet of Windows 8 and later");
 
 class Storage : public EFI_EXT_SCSI_PASS_THRU_PROTOCOL {
  public:
-  static constexpr EFI_GUID kInterface = {0xba6163d9, 0x04a1, 0x4d29, {0xb6, 0x05, 0x72, 0xe2, 0xff, 0xb1, 0xdc, 0x7f}};
+  static constexpr EFI_GUID kInterface = kStorageInterface;
   static constexpr EFI_GUID* kProtocol = &gEfiExtScsiPassThruProtocolGuid;
   static constexpr char kName[] = "storage";
   using Protocol = EFI_EXT_SCSI_PASS_THRU_PROTOCOL;

@@ -20,8 +20,8 @@ EFI_STATUS Storage::transact(Packet& packet, void* data, UINTN data_bytes, UINT6
   if (EFI_ERROR(status)) return status;
   // An answer to a request that has been given up on, or news about units, is none.
   Packet answer;
-  status = channel_.wait_for(answer, timeout_ns, [sent](const Packet&, UINT16 type, UINT64 transaction) {
-    return type == VMBUS_PACKET_COMPLETION && transaction == sent;
+  status = channel_.wait_for(answer, timeout_ns, [sent](const Packet&, ChannelPacketType type, UINT64 transaction) {
+    return type == ChannelPacketType::kCompletion && transaction == sent;
   });
   if (!EFI_ERROR(status)) packet = answer;
   return status;

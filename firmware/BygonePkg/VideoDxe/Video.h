@@ -114,7 +114,7 @@ struct Received {
 
 class Video : public EFI_GRAPHICS_OUTPUT_PROTOCOL {
  public:
-  static constexpr EFI_GUID kInterface = {0xda0a7802, 0xe377, 0x4aac, {0x8e, 0x77, 0x05, 0x58, 0xeb, 0x10, 0x73, 0xf8}};
+  static constexpr EFI_GUID kInterface = kVideoInterface;
   static constexpr EFI_GUID* kProtocol = &gEfiGraphicsOutputProtocolGuid;
   static constexpr char kName[] = "video";
   using Protocol = EFI_GRAPHICS_OUTPUT_PROTOCOL;

@@ -69,7 +69,7 @@ EFI_STATUS Video::send_situation() {
 }
 
 EFI_STATUS Video::wait_for(MessageType type, Received& message) {
-  return channel_.wait_for(message, kStartTimeoutNs, [this, type](const Received& received, UINT16, UINT64) {
+  return channel_.wait_for(message, kStartTimeoutNs, [this, type](const Received& received, ChannelPacketType, UINT64) {
     if (received.header.type == MessageType::kFeatureChange) handle(received.feature);
     return received.header.type == type;
   });

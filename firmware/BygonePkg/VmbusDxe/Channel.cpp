@@ -29,7 +29,7 @@ struct ChannelPath {
 
 #pragma pack()
 
-class Channel : public BYGONE_VMBUS_CHANNEL_PROTOCOL {
+class Channel : public ChannelProtocol {
  public:
   EFI_STATUS publish(const Offer& offer);
 
@@ -56,7 +56,7 @@ class Channel : public BYGONE_VMBUS_CHANNEL_PROTOCOL {
   Ring receiving_;
 };
 
-Channel& channel_of(BYGONE_VMBUS_CHANNEL_PROTOCOL* self) { return *static_cast<Channel*>(self); }
+Channel& channel_of(ChannelProtocol* self) { return *static_cast<Channel*>(self); }
 
 /// Page numbers from the first on, as many as have room; returns how many.
 template <UINTN N>
@@ -156,7 +156,7 @@ EFI_STATUS Channel::send(Part packet, void* data, UINTN data_bytes, UINT64 trans
   static UINT64 data_pages[kMaximumDataPages];
   if (!is_open_) return EFI_NOT_STARTED;
   PacketHeader header = {};
-  header.type = data_bytes != 0 ? VMBUS_PACKET_GPA_DIRECT : VMBUS_PACKET_IN_BAND;
+  header.type = data_bytes != 0 ? ChannelPacketType::kGpaDirect : ChannelPacketType::kInBand;
   header.flags = completes ? BIT0 : 0;
   header.transaction = transaction;
   GpaRange range = {};
@@ -198,18 +198,18 @@ void Channel::wait() const {
 
 // EDK II's way in.
 
-EFI_STATUS EFIAPI channel_open(BYGONE_VMBUS_CHANNEL_PROTOCOL* self, UINTN ring_pages, EFI_EVENT event) {
+EFI_STATUS EFIAPI channel_open(ChannelProtocol* self, UINTN ring_pages, EFI_EVENT event) {
   return channel_of(self).open(ring_pages, event);
 }
 
-void EFIAPI channel_close(BYGONE_VMBUS_CHANNEL_PROTOCOL* self) { channel_of(self).close(); }
+void EFIAPI channel_close(ChannelProtocol* self) { channel_of(self).close(); }
 
-EFI_STATUS EFIAPI channel_send(BYGONE_VMBUS_CHANNEL_PROTOCOL* self, const void* packet, UINTN packet_bytes, void* data, UINTN data_bytes,
+EFI_STATUS EFIAPI channel_send(ChannelProtocol* self, const void* packet, UINTN packet_bytes, void* data, UINTN data_bytes,
                                UINT64 transaction, BOOLEAN completes) {
   return channel_of(self).send({packet, packet_bytes}, data, data_bytes, transaction, completes);
 }
 
-EFI_STATUS EFIAPI channel_receive(BYGONE_VMBUS_CHANNEL_PROTOCOL* self, void* packet, UINTN* packet_bytes, UINT16* type,
+EFI_STATUS EFIAPI channel_receive(ChannelProtocol* self, void* packet, UINTN* packet_bytes, ChannelPacketType* type,
                                   UINT64* transaction) {
   PacketHeader header;
   const EFI_STATUS status = channel_of(self).receive(header, packet, *packet_bytes);
@@ -219,7 +219,7 @@ EFI_STATUS EFIAPI channel_receive(BYGONE_VMBUS_CHANNEL_PROTOCOL* self, void* pac
   return EFI_SUCCESS;
 }
 
-void EFIAPI channel_wait(BYGONE_VMBUS_CHANNEL_PROTOCOL* self) { channel_of(self).wait(); }
+void EFIAPI channel_wait(ChannelProtocol* self) { channel_of(self).wait(); }
 
 void fill(ChannelPath& path, const Offer& offer) {
   path.acpi.Header.Type = ACPI_DEVICE_PATH;
@@ -236,13 +236,13 @@ void fill(ChannelPath& path, const Offer& offer) {
 }
 
 EFI_STATUS Channel::publish(const Offer& offer) {
-  static_cast<BYGONE_VMBUS_CHANNEL_PROTOCOL&>(*this) = {
+  static_cast<ChannelProtocol&>(*this) = {
       offer.interface_type, offer.interface_instance, channel_open, channel_close, channel_send, channel_receive, channel_wait};
   relid_ = offer.child_relid;
   connection_id_ = offer.connection_id;
   fill(path_, offer);
   return gBS->InstallMultipleProtocolInterfaces(&handle_, &gEfiDevicePathProtocolGuid, &path_, &gBygoneVmbusChannelProtocolGuid,
-                                                static_cast<BYGONE_VMBUS_CHANNEL_PROTOCOL*>(this), nullptr);
+                                                static_cast<ChannelProtocol*>(this), nullptr);
 }
 
 }  // namespace

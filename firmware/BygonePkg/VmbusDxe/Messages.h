@@ -3,6 +3,7 @@
 #pragma once
 
 #include <BygoneHyperV.h>
+#include <Protocol/VmbusChannel.h>
 
 namespace bygone::vmbus {
 
@@ -148,7 +149,7 @@ struct RingControl {
 };
 
 struct PacketHeader {
-  UINT16 type;
+  ChannelPacketType type;
   UINT16 data_offset8;
   UINT16 length8;
   UINT16 flags;  ///< bit 0: completion requested

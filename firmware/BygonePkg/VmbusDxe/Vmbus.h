@@ -11,13 +11,13 @@
 #pragma once
 
 #include <BygoneCxx.h>
+#include <Protocol/VmbusChannel.h>
 
 extern "C" {
 #include <PiDxe.h>
 #include <Library/BaseLib.h>
 #include <Library/DebugLib.h>
 #include <Protocol/DevicePath.h>
-#include <Protocol/VmbusChannel.h>
 }
 
 #include "Messages.h"

@@ -4,13 +4,13 @@
 #pragma once
 
 #include <BygoneCxx.h>
+#include <Protocol/VmbusChannel.h>
 
 extern "C" {
 #include <Library/DebugLib.h>
 #include <Library/TimerLib.h>
 #include <Library/UefiLib.h>
 #include <Protocol/DriverBinding.h>
-#include <Protocol/VmbusChannel.h>
 }
 
 namespace bygone {
@@ -67,12 +67,12 @@ class Channel {
   /// The first `bytes` of a packet, to which no answer is expected.
   template <typename Packet>
   EFI_STATUS send(const Packet& packet, UINTN bytes) {
-    return channel_->Send(channel_, &packet, bytes, nullptr, 0, 0, FALSE);
+    return channel_->send(channel_, &packet, bytes, nullptr, 0, 0, FALSE);
   }
   /// With memory that the host may use until it completes the transaction.
   template <typename Packet>
   EFI_STATUS request(const Packet& packet, UINTN bytes, UINT64 transaction, void* data = nullptr, UINTN data_bytes = 0) {
-    return channel_->Send(channel_, &packet, bytes, data, data_bytes, transaction, TRUE);
+    return channel_->send(channel_, &packet, bytes, data, data_bytes, transaction, TRUE);
   }
   /// What the host has not filled of the packet is zeros. EFI_NOT_READY: there is none.
   template <typename Packet>
@@ -84,7 +84,7 @@ class Channel {
   EFI_STATUS wait_for(Packet& packet, UINT64 timeout_ns, IsAnswer is_answer) {
     const UINT64 start = GetPerformanceCounter();
     for (;;) {
-      UINT16 type = 0;
+      ChannelPacketType type = {};
       UINT64 transaction = 0;
       const EFI_STATUS status = wait_since(start, timeout_ns, &packet, sizeof packet, type, transaction);
       if (EFI_ERROR(status) || is_answer(packet, type, transaction)) return status;
@@ -94,12 +94,12 @@ class Channel {
  private:
   EFI_STATUS take_and_open(EFI_DRIVER_BINDING_PROTOCOL* binding, EFI_HANDLE controller, UINTN ring_pages, EFI_EVENT event);
   void close();
-  EFI_STATUS receive(void* packet, UINTN bytes, UINT16* type, UINT64* transaction);
-  EFI_STATUS wait_since(UINT64 start, UINT64 timeout_ns, void* packet, UINTN bytes, UINT16& type, UINT64& transaction);
+  EFI_STATUS receive(void* packet, UINTN bytes, ChannelPacketType* type, UINT64* transaction);
+  EFI_STATUS wait_since(UINT64 start, UINT64 timeout_ns, void* packet, UINTN bytes, ChannelPacketType& type, UINT64& transaction);
 
   EFI_DRIVER_BINDING_PROTOCOL* binding_ = nullptr;
   EFI_HANDLE controller_ = nullptr;
-  BYGONE_VMBUS_CHANNEL_PROTOCOL* channel_ = nullptr;  ///< stays when it is closed: events that come late are answered EFI_NOT_STARTED
+  ChannelProtocol* channel_ = nullptr;  ///< stays when it is closed: events that come late are answered EFI_NOT_STARTED
   bool is_open_ = false;
 };
 

@@ -1,90 +1,48 @@
-/** @file
-  One VMBus channel as a device driver sees it: open, packets out, packets in, wait.
+// One VMBus channel as a device driver sees it: open, packets out, packets in, wait.
+//
+// The driver opens the channel when it starts and closes it when it stops. Packets are copied; data buffers of send() are given to the host
+// in place until the completion for their transaction has been received.
+//
+// TPL: all functions at or below TPL_NOTIFY. The event given to open() is signalled from an interrupt.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
 
-  The driver opens the channel when it starts and closes it when it stops. Packets are copied; data buffers of SendData are
-  given to the host in place until the completion for their transaction has been received.
+extern "C" {
+#include <Uefi.h>
 
-  TPL: all functions at or below TPL_NOTIFY. The event given to Open is signalled from an interrupt.
+extern EFI_GUID gBygoneVmbusChannelProtocolGuid;
+}
 
-  SPDX-License-Identifier: Apache-2.0
-**/
-#ifndef BYGONE_VMBUS_CHANNEL_H_
-#define BYGONE_VMBUS_CHANNEL_H_
+namespace bygone {
 
-typedef struct _BYGONE_VMBUS_CHANNEL_PROTOCOL BYGONE_VMBUS_CHANNEL_PROTOCOL;
+enum class ChannelPacketType : UINT16 { kInBand = 6, kGpaDirect = 9, kCompletion = 11 };
 
-#define VMBUS_PACKET_IN_BAND     6
-#define VMBUS_PACKET_GPA_DIRECT  9
-#define VMBUS_PACKET_COMPLETION  11
+/// Interface types: which device is at the other end.
+constexpr EFI_GUID kKeyboardInterface = {0xf912ad6d, 0x2b17, 0x48ea, {0xbd, 0x65, 0xf9, 0x27, 0xa6, 0x1c, 0x76, 0x84}};
+constexpr EFI_GUID kStorageInterface = {0xba6163d9, 0x04a1, 0x4d29, {0xb6, 0x05, 0x72, 0xe2, 0xff, 0xb1, 0xdc, 0x7f}};
+constexpr EFI_GUID kVideoInterface = {0xda0a7802, 0xe377, 0x4aac, {0x8e, 0x77, 0x05, 0x58, 0xeb, 0x10, 0x73, 0xf8}};
 
-/**
-  @param RingPages  size of each of the two rings in pages, control page included
-  @param Event      signalled when the host signals the channel; NULL for a driver that only waits
-**/
-typedef
-EFI_STATUS
-(EFIAPI *BYGONE_VMBUS_OPEN)(
-  IN BYGONE_VMBUS_CHANNEL_PROTOCOL  *This,
-  IN UINTN                          RingPages,
-  IN EFI_EVENT                      Event OPTIONAL
-  );
+struct ChannelProtocol {
+  EFI_GUID interface_type;
+  EFI_GUID interface_instance;
 
-typedef
-VOID
-(EFIAPI *BYGONE_VMBUS_CLOSE)(
-  IN BYGONE_VMBUS_CHANNEL_PROTOCOL  *This
-  );
+  /// `ring_pages`: size of each of the two rings, control page included. `event`: signalled when the host signals the channel; null for a
+  /// driver that only waits.
+  EFI_STATUS(EFIAPI* open)(ChannelProtocol* self, UINTN ring_pages, EFI_EVENT event);
 
-/**
-  @param Data       memory that the host may read and write until completion, or NULL
-  @param Completes  TRUE if the host shall answer with a completion packet
-  @retval EFI_NOT_READY  the ring is full
-**/
-typedef
-EFI_STATUS
-(EFIAPI *BYGONE_VMBUS_SEND)(
-  IN BYGONE_VMBUS_CHANNEL_PROTOCOL  *This,
-  IN CONST VOID                     *Packet,
-  IN UINTN                          PacketBytes,
-  IN VOID                           *Data OPTIONAL,
-  IN UINTN                          DataBytes,
-  IN UINT64                         Transaction,
-  IN BOOLEAN                        Completes
-  );
+  void(EFIAPI* close)(ChannelProtocol* self);
 
-/**
-  @param Packet       buffer for the packet's payload; a longer payload is cut
-  @param PacketBytes  in: its capacity; out: bytes written
-  @retval EFI_NOT_READY     there is none
-  @retval EFI_DEVICE_ERROR  the ring is damaged; close the channel
-**/
-typedef
-EFI_STATUS
-(EFIAPI *BYGONE_VMBUS_RECEIVE)(
-  IN     BYGONE_VMBUS_CHANNEL_PROTOCOL  *This,
-  OUT    VOID                           *Packet,
-  IN OUT UINTN                          *PacketBytes,
-  OUT    UINT16                         *Type OPTIONAL,
-  OUT    UINT64                         *Transaction OPTIONAL
-  );
+  /// `data`: memory that the host may read and write until completion, or null. `completes`: the host shall answer with a completion.
+  /// EFI_NOT_READY: the ring is full.
+  EFI_STATUS(EFIAPI* send)(ChannelProtocol* self, const void* packet, UINTN packet_bytes, void* data, UINTN data_bytes, UINT64 transaction,
+                           BOOLEAN completes);
 
-/** Returns when a packet may have come: at once if one is there, else after the next interrupt. **/
-typedef
-VOID
-(EFIAPI *BYGONE_VMBUS_WAIT)(
-  IN BYGONE_VMBUS_CHANNEL_PROTOCOL  *This
-  );
+  /// `bytes`: in the packet's room, out what was written of the payload; a longer one is cut. `type` and `transaction` may be null.
+  /// EFI_NOT_READY: there is none. EFI_DEVICE_ERROR: the ring is damaged; close the channel.
+  EFI_STATUS(EFIAPI* receive)(ChannelProtocol* self, void* packet, UINTN* bytes, ChannelPacketType* type, UINT64* transaction);
 
-struct _BYGONE_VMBUS_CHANNEL_PROTOCOL {
-  EFI_GUID                InterfaceType;
-  EFI_GUID                InterfaceInstance;
-  BYGONE_VMBUS_OPEN       Open;
-  BYGONE_VMBUS_CLOSE      Close;
-  BYGONE_VMBUS_SEND       Send;
-  BYGONE_VMBUS_RECEIVE    Receive;
-  BYGONE_VMBUS_WAIT       Wait;
+  /// Returns when a packet may have come: at once if one is there, else after the next interrupt.
+  void(EFIAPI* wait)(ChannelProtocol* self);
 };
 
-extern EFI_GUID  gBygoneVmbusChannelProtocolGuid;
-
-#endif
+}  // namespace bygone
