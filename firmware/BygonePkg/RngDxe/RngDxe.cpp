@@ -4,11 +4,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ChaCha.h"
 
+#include <BygoneBlob.h>
+
 extern "C" {
 #include <PiDxe.h>
 #include <Library/BaseLib.h>
 #include <Library/BaseMemoryLib.h>
-#include <Library/BlobLib.h>
 #include <Library/UefiBootServicesTableLib.h>
 #include <Protocol/Rng.h>
 }
@@ -65,11 +66,11 @@ extern "C" EFI_STATUS EFIAPI RngEntry(EFI_HANDLE, EFI_SYSTEM_TABLE*) {
   AsmCpuid(1, nullptr, nullptr, &ecx, nullptr);
   has_rdrand = (ecx & BIT30) != 0;
 
-  UINTN bytes = 0;
-  auto* const entropy = static_cast<UINT32*>(const_cast<void*>(static_cast<const void*>(BlobFind(BlobEntropy, &bytes))));
-  if (entropy == nullptr || bytes < 2 * sizeof key) return EFI_UNSUPPORTED;  // better no random numbers than guessable ones
-  for (std::size_t word = 0; word < key.size(); ++word) key[word] = entropy[word] ^ entropy[word + key.size()];
-  ZeroMem(entropy, bytes);
+  const bygone::blob::Record entropy = bygone::blob::here().find(bygone::blob::Type::kEntropy);
+  const auto words = entropy.all<UINT32>();
+  if (words.size() < 2 * key.size()) return EFI_UNSUPPORTED;  // better no random numbers than guessable ones
+  for (std::size_t word = 0; word < key.size(); ++word) key[word] = words[word] ^ words[word + key.size()];
+  ZeroMem(entropy.payload().begin(), entropy.payload().size());
   EFI_HANDLE handle = nullptr;
   return gBS->InstallMultipleProtocolInterfaces(&handle, &gEfiRngProtocolGuid, &protocol, nullptr);
 }

@@ -1,105 +1,85 @@
-/** @file
-  SEC's parts: memory hand-out, HOB list, page tables, DXE core loading. One processor, no interrupts.
+// SEC's parts: messages, memory types, memory hand-out and HOB list, page tables, DXE core loading. One processor, no interrupts, no heap.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
 
-  SPDX-License-Identifier: Apache-2.0
-**/
-#ifndef BYGONE_SEC_H_
-#define BYGONE_SEC_H_
+#include <BygoneBlob.h>
 
+extern "C" {
 #include <PiPei.h>
 #include <Library/BaseLib.h>
-#include <Library/CpuLib.h>
 #include <Library/BaseMemoryLib.h>
-#include <Library/BlobLib.h>
-#include <Library/DebugLib.h>
+#include <Library/PrintLib.h>
+}
 
-/// Prints to COM1 and the helper's debug string, and stops the processor.
-VOID
-SecFail (
-  IN CONST CHAR8  *Format,
-  ...
-  );
+namespace bygone::sec {
 
-/// Begins the HOB list in [Base, Top), memory that nobody else uses.
-VOID
-HobBegin (
-  IN EFI_PHYSICAL_ADDRESS  Base,
-  IN EFI_PHYSICAL_ADDRESS  Top
-  );
+/// Sends the text, with room for two characters more behind it, to COM1 and the helper's debug string, and stops the processor.
+[[noreturn]] void stop(CHAR8* text, UINTN length);
 
-/// The list's head, for the DXE core.
-VOID *
-HobList (
-  VOID
-  );
+/// Says why there is no start. `format`: PrintLib's, its arguments 64-bit numbers.
+template <typename... Numbers>
+[[noreturn]] void fail(const CHAR8* format, Numbers... numbers) {
+  CHAR8 text[160];
+  UINTN length = AsciiSPrint(text, sizeof text, "Bygone firmware: ");
+  length += AsciiSPrint(text + length, sizeof text - length - 2, format, UINT64{numbers}...);
+  stop(text, length);
+}
 
-/// Whole zeroed pages from the top of the region. The caller records what they are for.
-VOID *
-HobTakePages (
-  IN UINTN  Pages
-  );
+/// The HOB list (PI 1.7 volume 3) in one region of memory that nobody else uses: HOBs grow from its bottom, pages are handed out from its
+/// top, and the DXE core takes what remains between the two.
+class HobList {
+ public:
+  HobList(EFI_PHYSICAL_ADDRESS base, EFI_PHYSICAL_ADDRESS top);
+  HobList(const HobList&) = delete;
+  HobList& operator=(const HobList&) = delete;
 
-VOID
-HobResource (
-  IN EFI_RESOURCE_TYPE            Type,
-  IN EFI_RESOURCE_ATTRIBUTE_TYPE  Attributes,
-  IN EFI_PHYSICAL_ADDRESS         Base,
-  IN UINT64                       Length
-  );
+  /// The list's head, for the DXE core.
+  void* head() const { return &table_; }
+  /// Whole zeroed pages from the top of the region. The caller records what they are for.
+  UINT8* take_pages(UINTN count);
 
-VOID
-HobMemoryAllocation (
-  IN EFI_PHYSICAL_ADDRESS  Base,
-  IN UINT64                Length,
-  IN EFI_MEMORY_TYPE       Type,
-  IN CONST EFI_GUID        *Name OPTIONAL
-  );
+  void add_resource(EFI_RESOURCE_TYPE type, EFI_RESOURCE_ATTRIBUTE_TYPE attributes, EFI_PHYSICAL_ADDRESS base, UINT64 length);
+  /// `name` may be null.
+  void add_allocation(EFI_PHYSICAL_ADDRESS base, UINT64 length, EFI_MEMORY_TYPE type, const EFI_GUID* name = nullptr);
+  void add_volume(EFI_PHYSICAL_ADDRESS base, UINT64 length);
+  void add_processor(UINT8 address_bits);
+  template <typename T>
+  void add_data(const EFI_GUID& name, const T& data) {
+    auto& hob = add<EFI_HOB_GUID_TYPE>(EFI_HOB_TYPE_GUID_EXTENSION, sizeof data);
+    hob.Name = name;
+    CopyMem(&hob + 1, &data, sizeof data);
+  }
+  /// The DXE core's module record.
+  void add_core(const EFI_GUID& file_name, EFI_PHYSICAL_ADDRESS base, UINT64 length, EFI_PHYSICAL_ADDRESS entry_point);
 
-VOID
-HobFirmwareVolume (
-  IN EFI_PHYSICAL_ADDRESS  Base,
-  IN UINT64                Length
-  );
+ private:
+  void* append(UINT16 type, UINTN bytes);
+  /// Zeros behind its header, with so many bytes more.
+  template <typename T>
+  T& add(UINT16 type, UINTN more = 0) {
+    return *static_cast<T*>(append(type, sizeof(T) + more));
+  }
+  void put_end(EFI_PHYSICAL_ADDRESS address);
 
-VOID
-HobCpu (
-  IN UINT8  AddressBits
-  );
+  EFI_HOB_HANDOFF_INFO_TABLE& table_;
+};
 
-VOID
-HobGuidData (
-  IN CONST EFI_GUID  *Name,
-  IN CONST VOID      *Data,
-  IN UINTN           Bytes
-  );
+/// Memory write back, the gaps uncached (Mtrr.cpp).
+void set_memory_types(blob::Span<const blob::MmioRange> gaps, UINT8 address_bits);
 
-/// The DXE core's module record: its memory, file name and entry.
-VOID
-HobDxeCore (
-  IN CONST EFI_GUID        *FileName,
-  IN EFI_PHYSICAL_ADDRESS  Base,
-  IN UINT64                Length,
-  IN EFI_PHYSICAL_ADDRESS  EntryPoint
-  );
+/// Identity-maps everything below `end`, and switches to that map (Paging.cpp).
+void build_page_tables(HobList& hobs, EFI_PHYSICAL_ADDRESS end);
 
-/// Identity-maps [0, End) and switches to that map.
-VOID
-PagingBuild (
-  IN EFI_PHYSICAL_ADDRESS  End
-  );
+/// Loads the DXE core from the volume into fresh pages, and returns its entry point (DxeCore.cpp).
+void* load_dxe_core(HobList& hobs, const EFI_FIRMWARE_VOLUME_HEADER& volume);
 
-/// Loads the DXE core from the volume into fresh pages. Returns its entry point; does not return on failure.
-VOID *
-DxeCoreLoad (
-  IN EFI_FIRMWARE_VOLUME_HEADER  *Volume
-  );
+}  // namespace bygone::sec
 
-VOID
-EFIAPI
-SecSwitchStack (
-  IN VOID  *EntryPoint,
-  IN VOID  *HobList,
-  IN VOID  *NewStackTop
-  );
+extern "C" {
 
-#endif
+/// SecEntry.nasm.
+void EFIAPI SecSwitchStack(void* entry_point, void* hob_list, void* new_stack_top);
+
+/// Called by SecEntry.nasm. `blob`: the configuration blob; `free_start`: the first byte behind it, where SEC's stack begins.
+void EFIAPI SecMain(UINT8* blob, EFI_PHYSICAL_ADDRESS free_start);
+}

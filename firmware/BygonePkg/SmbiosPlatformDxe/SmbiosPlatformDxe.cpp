@@ -1,13 +1,13 @@
 // The SMBIOS records that operating systems read (SMBIOS 3.1): firmware, system, board, chassis, processor, memory. Names come from the
 // host; without any, the machine calls itself what a Generation 2 machine does, because guests look for that.
 // SPDX-License-Identifier: Apache-2.0
+#include <BygoneBlob.h>
 #include <BygoneCxx.h>
 
 extern "C" {
 #include <PiDxe.h>
 #include <IndustryStandard/SmBios.h>
 #include <Library/BaseLib.h>
-#include <Library/BlobLib.h>
 #include <Library/PcdLib.h>
 #include <Library/PrintLib.h>
 #include <Library/TimerLib.h>
@@ -16,7 +16,13 @@ extern "C" {
 
 namespace {
 
+namespace blob = bygone::blob;
+using blob::Type;
+
 EFI_SMBIOS_PROTOCOL* smbios;
+
+/// One of the host's texts, or the default, which may be null.
+const CHAR8* text(Type type, const CHAR8* otherwise) { return blob::here().find(type).text(otherwise); }
 
 /// A record's strings, one after the other.
 class Strings {
@@ -29,8 +35,8 @@ class Strings {
     return ++count_;
   }
   /// One of the host's, or the default, which may be null.
-  SMBIOS_TABLE_STRING add(BLOB_TYPE type, const CHAR8* otherwise = nullptr) { return add(BlobString(type, otherwise)); }
-  const CHAR8* text() const { return text_; }
+  SMBIOS_TABLE_STRING add(Type type, const CHAR8* otherwise = nullptr) { return add(text(type, otherwise)); }
+  const CHAR8* characters() const { return text_; }
   UINTN bytes() const { return bytes_; }
 
  private:
@@ -56,7 +62,7 @@ EFI_SMBIOS_HANDLE add_bytes(const void* formatted, UINTN length, const Strings& 
   const auto record = bygone::Pool<UINT8>::create_array(length + strings.bytes() + 2);
   if (!record) return handle;
   CopyMem(record.get(), formatted, length);
-  CopyMem(record.get() + length, strings.text(), strings.bytes());
+  CopyMem(record.get() + length, strings.characters(), strings.bytes());
   smbios->Add(smbios, nullptr, &handle, reinterpret_cast<EFI_SMBIOS_TABLE_HEADER*>(record.get()));
   return handle;
 }
@@ -73,17 +79,9 @@ void set(Field& field, Number number) {
   CopyMem(&field, &number, sizeof field);
 }
 
-/// What a record of the blob holds, or null if it is missing or shorter.
-template <typename T>
-const T* find(BLOB_TYPE type) {
-  UINTN bytes = 0;
-  const void* const payload = BlobFind(type, &bytes);
-  return bytes >= sizeof(T) ? static_cast<const T*>(payload) : nullptr;
-}
-
-const CHAR8* manufacturer() { return BlobString(BlobSystemManufacturer, "Microsoft Corporation"); }
-const CHAR8* product() { return BlobString(BlobSystemProductName, "Virtual Machine"); }
-const CHAR8* version() { return BlobString(BlobSystemVersion, "Hyper-V UEFI Release v4.1"); }
+const CHAR8* manufacturer() { return text(Type::kSystemManufacturer, "Microsoft Corporation"); }
+const CHAR8* product() { return text(Type::kSystemProductName, "Virtual Machine"); }
+const CHAR8* version() { return text(Type::kSystemVersion, "Hyper-V UEFI Release v4.1"); }
 
 void add_firmware() {
   CHAR8 firmware_version[64];
@@ -110,11 +108,11 @@ void add_system() {
   record.Manufacturer = strings.add(manufacturer());
   record.ProductName = strings.add(product());
   record.Version = strings.add(version());
-  record.SerialNumber = strings.add(BlobSystemSerial);
+  record.SerialNumber = strings.add(Type::kSystemSerial);
   record.WakeUpType = SystemWakeupTypePowerSwitch;
-  record.SKUNumber = strings.add(BlobSystemSku);
-  record.Family = strings.add(BlobSystemFamily, "Virtual Machine");
-  if (const auto* const uuid = find<GUID>(BlobBiosGuid); uuid != nullptr) record.Uuid = *uuid;
+  record.SKUNumber = strings.add(Type::kSystemSku);
+  record.Family = strings.add(Type::kSystemFamily, "Virtual Machine");
+  if (const auto* const uuid = blob::here().find(Type::kBiosGuid).as<GUID>(); uuid != nullptr) record.Uuid = *uuid;
   add(record, strings);
 }
 
@@ -125,8 +123,8 @@ EFI_SMBIOS_HANDLE add_chassis() {
   record.Manufacturer = strings.add(manufacturer());
   record.Type = MiscChassisTypeDeskTop;
   record.Version = strings.add(version());
-  record.SerialNumber = strings.add(BlobChassisSerial);
-  record.AssetTag = strings.add(BlobChassisAssetTag);
+  record.SerialNumber = strings.add(Type::kChassisSerial);
+  record.AssetTag = strings.add(Type::kChassisAssetTag);
   record.BootupState = ChassisStateSafe;
   record.PowerSupplyState = ChassisStateSafe;
   record.ThermalState = ChassisStateSafe;
@@ -140,7 +138,7 @@ void add_board(EFI_SMBIOS_HANDLE chassis) {
   record.Manufacturer = strings.add(manufacturer());
   record.ProductName = strings.add(product());
   record.Version = strings.add(version());
-  record.SerialNumber = strings.add(BlobBaseSerial);
+  record.SerialNumber = strings.add(Type::kBaseSerial);
   record.BoardType = BaseBoardTypeMotherBoard;
   record.ChassisHandle = chassis;
   set(record.FeatureFlag, UINT8{BIT0});  // hosting board
@@ -151,20 +149,20 @@ void add_board(EFI_SMBIOS_HANDLE chassis) {
 SMBIOS_TABLE_TYPE4 processor(Strings& strings) {
   // What follows came with SMBIOS 3.6.
   auto record = blank<SMBIOS_TABLE_TYPE4>(SMBIOS_TYPE_PROCESSOR_INFORMATION, OFFSET_OF(SMBIOS_TABLE_TYPE4, ThreadEnabled));
-  record.Socket = strings.add(BlobProcessorSocket, "CPU 0");
+  record.Socket = strings.add(Type::kProcessorSocket, "CPU 0");
   record.ProcessorType = CentralProcessor;
   record.ProcessorFamily = ProcessorFamilyIndicatorFamily2;
-  record.ProcessorManufacturer = strings.add(BlobProcessorManufacturer, manufacturer());
-  record.ProcessorVersion = strings.add(BlobProcessorVersion, "Virtual Processor");
+  record.ProcessorManufacturer = strings.add(Type::kProcessorManufacturer, manufacturer());
+  record.ProcessorVersion = strings.add(Type::kProcessorVersion, "Virtual Processor");
   set(record.Voltage, UINT8{0x8C});
   record.Status = 0x41;  // present and enabled
   record.ProcessorUpgrade = ProcessorUpgradeNone;
   record.L1CacheHandle = 0xFFFF;
   record.L2CacheHandle = 0xFFFF;
   record.L3CacheHandle = 0xFFFF;
-  record.SerialNumber = strings.add(BlobProcessorSerial);
-  record.AssetTag = strings.add(BlobProcessorAssetTag);
-  record.PartNumber = strings.add(BlobProcessorPartNumber);
+  record.SerialNumber = strings.add(Type::kProcessorSerial);
+  record.AssetTag = strings.add(Type::kProcessorAssetTag);
+  record.PartNumber = strings.add(Type::kProcessorPartNumber);
   record.ProcessorCharacteristics = BIT2;  // 64 bit
   record.ProcessorFamily2 = 2;             // unknown
   record.CurrentSpeed = static_cast<UINT16>(GetPerformanceCounterProperties(nullptr, nullptr) / 1000000);  // MHz
@@ -174,17 +172,17 @@ SMBIOS_TABLE_TYPE4 processor(Strings& strings) {
   UINT32 features = 0;
   AsmCpuid(1, &signature, nullptr, nullptr, &features);
   set(record.ProcessorId, static_cast<UINT64>(features) << 32 | signature);
-  if (const auto* const told = find<BLOB_SMBIOS_PROCESSOR>(BlobSmbiosProcessor); told != nullptr) {
-    set(record.ProcessorId, UINT64{told->Id});
-    record.ExternalClock = told->ExternalClock;
-    record.MaxSpeed = told->MaximumSpeed;
-    record.CurrentSpeed = told->CurrentSpeed;
-    record.ProcessorCharacteristics = told->Characteristics;
-    record.ProcessorFamily2 = told->Family2;
-    record.ProcessorType = told->ProcessorType;
-    set(record.Voltage, UINT8{told->Voltage});
-    record.Status = told->Status;
-    record.ProcessorUpgrade = told->Upgrade;
+  if (const auto* const told = blob::here().find<blob::SmbiosProcessor>(); told != nullptr) {
+    set(record.ProcessorId, UINT64{told->id});
+    record.ExternalClock = told->external_clock;
+    record.MaxSpeed = told->maximum_speed;
+    record.CurrentSpeed = told->current_speed;
+    record.ProcessorCharacteristics = told->characteristics;
+    record.ProcessorFamily2 = told->family2;
+    record.ProcessorType = told->processor_type;
+    set(record.Voltage, UINT8{told->voltage});
+    record.Status = told->status;
+    record.ProcessorUpgrade = told->upgrade;
   }
   return record;
 }
@@ -192,9 +190,9 @@ SMBIOS_TABLE_TYPE4 processor(Strings& strings) {
 void add_processors() {
   UINT32 count = 1;
   UINT32 of_socket = 1;
-  if (const auto* const processors = find<BLOB_PROCESSORS>(BlobProcessorInformation); processors != nullptr && processors->Count != 0) {
-    count = processors->Count;
-    of_socket = processors->PerSocket == 0 ? count : MIN(processors->PerSocket, count);
+  if (const auto* const processors = blob::here().find<blob::Processors>(); processors != nullptr && processors->count != 0) {
+    count = processors->count;
+    of_socket = processors->per_socket == 0 ? count : MIN(processors->per_socket, count);
   }
   Strings strings;
   auto record = processor(strings);
@@ -235,26 +233,24 @@ void add_memory_device(EFI_SMBIOS_HANDLE array, UINT64 bytes) {
   record.MemoryType = MemoryTypeUnknown;
   set(record.TypeDetail, UINT16{BIT2});  // unknown
   record.Manufacturer = strings.add(manufacturer());
-  record.SerialNumber = strings.add(BlobMemoryDeviceSerial);
+  record.SerialNumber = strings.add(Type::kMemoryDeviceSerial);
   add(record, strings);
 }
 
 void add_memory() {
-  UINTN bytes = 0;
-  const auto* const ranges = static_cast<const BLOB_MEMORY_RANGE*>(BlobFind(BlobMemoryMap, &bytes));
-  const UINTN count = bytes / sizeof *ranges;
+  const auto ranges = blob::here().all<blob::MemoryRange>();
   UINT64 total = 0;
-  for (UINTN index = 0; index < count; ++index) total += ranges[index].Length;
+  for (const blob::MemoryRange& range : ranges) total += range.length;
   const EFI_SMBIOS_HANDLE array = add_memory_array(total);
   add_memory_device(array, total);
-  for (UINTN index = 0; index < count; ++index) {
+  for (const blob::MemoryRange& range : ranges) {
     auto record = blank<SMBIOS_TABLE_TYPE19>(SMBIOS_TYPE_MEMORY_ARRAY_MAPPED_ADDRESS);
     record.StartingAddress = 0xFFFFFFFF;
     record.EndingAddress = 0xFFFFFFFF;
     record.MemoryArrayHandle = array;
     record.PartitionWidth = 1;
-    record.ExtendedStartingAddress = ranges[index].Base;
-    record.ExtendedEndingAddress = ranges[index].Base + ranges[index].Length - 1;
+    record.ExtendedStartingAddress = range.base;
+    record.ExtendedEndingAddress = range.end() - 1;
     add(record);
   }
 }

@@ -3,9 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "Variable.h"
 
-extern "C" {
-#include <Library/HelperPortLib.h>
-}
+#include <BygoneHelperPorts.h>
 
 namespace bygone::variable::host {
 namespace {
@@ -66,7 +64,7 @@ EFI_STATUS execute() {
   do {
     descriptor.status = kPending;
     MemoryFence();
-    HelperWrite(HELPER_NVRAM_COMMAND, static_cast<UINT32>(buffer_address));
+    helper::write(helper::Selector::kNvramCommand, static_cast<UINT32>(buffer_address));
     MemoryFence();
     status = descriptor.status;
     if (status == kPending) return EFI_DEVICE_ERROR;  // no helper answered

@@ -7,9 +7,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "Video.h"
 
-extern "C" {
-#include <Library/BlobLib.h>
-}
+#include <BygoneBlob.h>
 
 namespace bygone::video {
 namespace {
@@ -98,9 +96,9 @@ EFI_STATUS Video::negotiate() {
 }
 
 EFI_STATUS Video::start(EFI_DRIVER_BINDING_PROTOCOL* binding, EFI_HANDLE controller) {
-  const auto* const gaps = static_cast<const BLOB_MMIO_RANGE*>(BlobFind(BlobMmioRanges, nullptr));
-  if (gaps == nullptr || gaps->Pages < EFI_SIZE_TO_PAGES(kVideoMemoryBytes)) return EFI_OUT_OF_RESOURCES;
-  frame_buffer_ = gaps->FirstPage << EFI_PAGE_SHIFT;
+  const auto* const gap = blob::here().find<blob::MmioRange>();
+  if (gap == nullptr || gap->pages < EFI_SIZE_TO_PAGES(kVideoMemoryBytes)) return EFI_OUT_OF_RESOURCES;
+  frame_buffer_ = gap->base();
   offer_graphics();
   channel_event_.create<&Video::on_channel>(EVT_NOTIFY_SIGNAL, TPL_NOTIFY, *this);
   tick_.create<&Video::on_tick>(EVT_TIMER | EVT_NOTIFY_SIGNAL, TPL_CALLBACK, *this);

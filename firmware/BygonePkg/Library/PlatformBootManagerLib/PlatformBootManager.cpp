@@ -3,11 +3,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "PlatformBootManager.h"
 
+#include <BygoneBlob.h>
 #include <BygoneText.h>
 
 extern "C" {
 #include <Guid/EventGroup.h>
-#include <Library/BlobLib.h>
 #include <Library/BootLogoLib.h>
 #include <Library/PlatformBootManagerLib.h>
 #include <Protocol/BlockIo.h>
@@ -120,6 +120,6 @@ void EFIAPI PlatformBootManagerUnableToBoot() {
   AsciiPrint("(\\EFI\\BOOT\\BOOTX64.EFI, or a boot entry of its own).\r\n");
   // A machine without a bus has no screen and no disks to choose from in a menu.
   if (Handles(gBygoneVmbusChannelProtocolGuid).is_empty()) start_shell();
-  if ((BlobFlagsValue() & BLOB_FLAG_NO_FRONT_PAGE) != 0) gRT->ResetSystem(EfiResetCold, EFI_NOT_FOUND, 0, nullptr);
+  if (blob::here().flags().has_no_front_page()) gRT->ResetSystem(EfiResetCold, EFI_NOT_FOUND, 0, nullptr);
   for (;;) start_menu();
 }
