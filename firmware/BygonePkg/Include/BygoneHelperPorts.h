@@ -1,5 +1,5 @@
-// The firmware helper's port pair (docs/firmware-interface.md, "Helper ports"): selector, then data. Usable at run time: an operating system
-// never uses these ports in an interrupt handler, so the pair needs no lock.
+// The firmware helper's port pair (docs/firmware-interface.md, "Helper ports"): selector, then data. Usable at run time: an operating
+// system never uses these ports in an interrupt handler, so the pair needs no lock.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

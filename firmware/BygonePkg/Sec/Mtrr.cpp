@@ -1,5 +1,5 @@
-// Memory types, where the host has not set them: write back by default, so that one variable range a gap is enough; a gap that is not a power
-// of two or not aligned takes the largest ranges that fit.
+// Memory types, where the host has not set them: write back by default, so that one variable range a gap is enough; a gap that is not a
+// power of two or not aligned takes the largest ranges that fit.
 // SPDX-License-Identifier: Apache-2.0
 #include "Sec.h"
 
