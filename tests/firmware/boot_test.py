@@ -15,7 +15,7 @@ import unittest
 
 import screen
 from boot_case import NAMED_PROGRAM, ROOT, BootCase
-from console_machine import LIMIT_SECONDS, Machine
+from console_machine import LIMIT_SECONDS
 
 HELLO = None
 # Checks the variable that it wrote the last time, then writes it for ever; each finished write is told on the console.
@@ -343,8 +343,8 @@ class Boot(BootCase):
         image[40:44] = b"XXXX"  # the main volume's signature
         damaged = self.folder / "damaged.fd"
         damaged.write_bytes(image)
-        machine = Machine(self.bygone, "boot", "--firmware", damaged, "--memory", "64M", "--engine", "software")
-        self.addCleanup(machine.stop)
+        self.firmware = damaged
+        machine = self.start(memory="64M")
         machine.expect("(^|\n)Bygone firmware: no firmware volume at 0x100000\r\n")
 
     def test_damaged_media_are_named_and_passed_over(self):
