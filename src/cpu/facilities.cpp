@@ -23,6 +23,7 @@ constexpr std::array kDescriptions{
     Description{Facility::kVpIndex, "vp-index"},
     Description{Facility::kHypercalls, "hypercalls", {Facility::kSynic}},
     Description{Facility::kEventSignals, "event-signals", {Facility::kHypercalls}},
+    Description{Facility::kApicRegisters, "apic-registers"},
 };
 
 }  // namespace

@@ -30,6 +30,7 @@ enum class Facility : std::uint8_t {
   kVpIndex,        ///< answers the processor's index
   kHypercalls,     ///< flushes TLBs and sends IPIs by hypercall; messages and events leave the guest as ever; needs kSynic
   kEventSignals,   ///< takes the event hypercalls of connections with a doorbell; needs kHypercalls
+  kApicRegisters,  ///< answers the APIC's registers (EOI, ICR, TPR) and lets guests end interrupts in their assist page
 };
 
 class FacilitySet {

@@ -6,7 +6,7 @@ namespace bygone::cpu {
 namespace {
 
 TEST(FacilitySetTest, names_come_back) {
-  EXPECT_EQ(FacilitySet::all().text(), "synic,reference-time,timers,vp-index,hypercalls,event-signals");
+  EXPECT_EQ(FacilitySet::all().text(), "synic,reference-time,timers,vp-index,hypercalls,event-signals,apic-registers");
   EXPECT_EQ(FacilitySet().text(), "none");
   EXPECT_EQ(FacilitySet::parse("all"), FacilitySet::all());
   EXPECT_EQ(FacilitySet::parse("none"), FacilitySet());
@@ -24,7 +24,7 @@ TEST(FacilitySetTest, an_unknown_name_is_told_the_names_there_are) {
 
 TEST(FacilitySetTest, what_needs_another_goes_with_it) {
   EXPECT_EQ(FacilitySet::all().remove(Facility::kSynic).consistent(),
-            FacilitySet().add(Facility::kReferenceTime).add(Facility::kVpIndex));
+            FacilitySet().add(Facility::kReferenceTime).add(Facility::kVpIndex).add(Facility::kApicRegisters));
   EXPECT_EQ(FacilitySet::all().remove(Facility::kHypercalls).consistent(),
             FacilitySet::all().remove(Facility::kHypercalls).remove(Facility::kEventSignals));
   EXPECT_EQ(FacilitySet::all().consistent(), FacilitySet::all());

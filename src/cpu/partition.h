@@ -94,6 +94,8 @@ class Engine {
   [[nodiscard]] virtual EngineStatus probe() = 0;
   /// Whether Partition::flush_tlbs() works. Where it does not, guests must not be told to ask for it.
   [[nodiscard]] virtual bool can_flush_tlbs() const { return true; }
+  /// Whether guests end interrupts in their APIC without leaving the guest, or as cheaply as any other way.
+  [[nodiscard]] virtual bool has_cheap_apic() const { return true; }
   /// What this engine can do for the hypervisor. A partition gets what its options name of them.
   [[nodiscard]] virtual FacilitySet facilities() { return {}; }
   /// The CPUID features this engine can give a guest, before the machine's own leaves are put in.

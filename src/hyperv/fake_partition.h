@@ -36,11 +36,13 @@ class FakePartition final : public cpu::Partition {
     for (const cpu::VpIndex vp : vps) events += fmt::format("{}", vp.value);
     events += " ";
   }
+  [[nodiscard]] cpu::HypervisorFacilities* facilities() override { return engine; }
   [[nodiscard]] std::string inspect() const override { return "{}"; }
 
   std::string take() { return std::exchange(events, {}); }
   std::string events;
   bool has_auto_eoi = true;
+  cpu::HypervisorFacilities* engine = nullptr;
   std::uint64_t tsc_base = 0;
 
  private:

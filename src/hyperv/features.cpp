@@ -49,11 +49,11 @@ constexpr Profile make_profile(std::string_view name, Features... features) {
 
 constexpr std::array kProfiles = {
     make_profile("linux", Feature::kReferenceTsc, Feature::kFrequencies, Feature::kDirectTimers, Feature::kXmmHypercalls,
-                 Feature::kTlbFlush, Feature::kClusterIpi, Feature::kExtendedMasks, Feature::kCrashReport, Feature::kReset,
-                 Feature::kRelaxedTiming, Feature::kSpinNotify),
+                 Feature::kTlbFlush, Feature::kClusterIpi, Feature::kExtendedMasks, Feature::kApicRegisters, Feature::kCrashReport,
+                 Feature::kReset, Feature::kRelaxedTiming, Feature::kSpinNotify),
     make_profile("windows", Feature::kReferenceTsc, Feature::kFrequencies, Feature::kDirectTimers, Feature::kXmmHypercalls,
-                 Feature::kTlbFlush, Feature::kClusterIpi, Feature::kExtendedMasks, Feature::kCrashReport, Feature::kReset,
-                 Feature::kRelaxedTiming, Feature::kSpinNotify),
+                 Feature::kTlbFlush, Feature::kClusterIpi, Feature::kExtendedMasks, Feature::kApicRegisters, Feature::kCrashReport,
+                 Feature::kReset, Feature::kRelaxedTiming, Feature::kSpinNotify),
     // What the hypervisor of 2008 offered; these guests were never tested with more.
     make_profile("legacy-windows", Feature::kTlbFlush, Feature::kReset, Feature::kRelaxedTiming, Feature::kCrashReport,
                  Feature::kSpinNotify),

@@ -39,7 +39,9 @@ Result<std::unique_ptr<Hypervisor>> Hypervisor::create(HypervisorOptions options
   if (options.vp_count == 0 || options.vp_count > kMaximumVps) {
     return fail(ErrorCode::kInvalidArgument, "{} processors: there can be 1 to {}", options.vp_count, kMaximumVps);
   }
-  if (!options.local_apic) options.features.remove(Feature::kApicRegisters);
+  if (!options.local_apic && engine_for(*options.partition, cpu::Facility::kApicRegisters) == nullptr) {
+    options.features.remove(Feature::kApicRegisters);
+  }
   if (options.partition->hypercall_code().size() > memory::kPageSize) {
     return fail(ErrorCode::kInternal, "the engine's hypercall code is larger than a page");
   }
@@ -91,6 +93,7 @@ bool Hypervisor::is_repeated(Msr msr) const {
     case Msr::kGuestOsId:
     case Msr::kHypercall: return facilities_.has(Facility::kHypercalls);
     case Msr::kReferenceTsc: return facilities_.has(Facility::kReferenceTime);
+    case Msr::kVpAssistPage: return facilities_.has(Facility::kApicRegisters) && has(Feature::kApicRegisters);
     case Msr::kSynicControl:
     case Msr::kEventFlagsPage:
     case Msr::kMessagePage: return facilities_.has(Facility::kSynic);
@@ -285,7 +288,7 @@ bool Hypervisor::write_assist_page(VpIndex index, std::uint64_t value) {
 }
 
 std::optional<std::uint64_t> Hypervisor::read_apic(VpIndex vp, Msr msr) {
-  if (!has(Feature::kApicRegisters)) return std::nullopt;
+  if (!has(Feature::kApicRegisters) || !options_.local_apic) return std::nullopt;
   cpu::LocalApic& apic = *options_.local_apic(vp);
   switch (msr) {
     case Msr::kTpr: return apic.read_cr8() << 4;
@@ -301,7 +304,7 @@ std::optional<std::uint64_t> Hypervisor::read_apic(VpIndex vp, Msr msr) {
 
 bool Hypervisor::write_apic(VpIndex vp, Msr msr, std::uint64_t value) {
   using spec::x86::ApicRegister;
-  if (!has(Feature::kApicRegisters)) return false;
+  if (!has(Feature::kApicRegisters) || !options_.local_apic) return false;
   cpu::LocalApic& apic = *options_.local_apic(vp);
   const auto write_register = [&](ApicRegister which, std::uint32_t part) { apic.write_register(static_cast<std::uint32_t>(which), part); };
   const bool is_x2apic = !apic.mmio_base();

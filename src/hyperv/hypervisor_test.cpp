@@ -318,6 +318,55 @@ TEST_F(HypervisorTest, each_processor_has_an_assist_page_of_its_own_until_a_rese
   EXPECT_EQ(read(Msr::kVpAssistPage), 0U);
 }
 
+/// An engine that does one thing: it notes what is repeated to it.
+class RecordingEngine final : public cpu::HypervisorFacilities {
+ public:
+  explicit RecordingEngine(cpu::FacilitySet active) : active_(active) {}
+  [[nodiscard]] cpu::FacilitySet active() const override { return active_; }
+  [[nodiscard]] Result<void> set_register(VpIndex vp, std::uint32_t index, std::uint64_t value) override {
+    told += fmt::format("{}:{:x}={:x} ", vp.value, index, value);
+    return {};
+  }
+  [[nodiscard]] Result<std::uint64_t> get_register(VpIndex, std::uint32_t) override { return 0; }
+  void raise(VpIndex, std::uint8_t) override {}
+  void hold(VpIndex) override {}
+  void release(VpIndex) override {}
+  [[nodiscard]] std::uint64_t reference_time() const override { return 0; }
+  [[nodiscard]] Result<void> set_reference_time(std::uint64_t) override { return {}; }
+  [[nodiscard]] Result<void> connect_event(std::uint32_t, std::function<void()>, EventLoop*) override { return {}; }
+  void disconnect_event(std::uint32_t) override {}
+  std::string take() { return std::exchange(told, {}); }
+  std::string told;
+
+ private:
+  const cpu::FacilitySet active_;
+};
+
+TEST_F(HypervisorTest, assist_page_is_repeated_to_an_engine_that_ends_interrupts_there) {
+  RecordingEngine engine(cpu::FacilitySet().add(cpu::Facility::kApicRegisters));
+  partition_.engine = &engine;
+  create(FeatureSet().add(Feature::kApicRegisters), 2);
+  EXPECT_EQ(engine.take(), "0:40000073=0 1:40000073=0 ");
+  ASSERT_TRUE(write(Msr::kVpAssistPage, 0x20001, 1));
+  EXPECT_EQ(engine.take(), "1:40000073=20001 ");
+  ASSERT_TRUE(write(Msr::kVpAssistPage, 0x22001, 0));
+  EXPECT_EQ(engine.take(), "0:40000073=22001 ");
+  EXPECT_FALSE(write(Msr::kVpAssistPage, 0x100000001, 0)) << "no RAM there";
+  EXPECT_EQ(engine.take(), "");
+  EXPECT_FALSE(write(Msr::kEoi, 0)) << "the engine's alone";
+  EXPECT_FALSE(read(Msr::kIcr));
+  const auto saved = hypervisor_->save();
+  hypervisor_->reset();
+  EXPECT_EQ(engine.take(), "0:40000073=0 1:40000073=0 ");
+  ASSERT_TRUE(hypervisor_->restore(saved));
+  EXPECT_EQ(engine.take(), "0:40000073=22001 1:40000073=20001 ");
+  // A guest that was not told of the registers ends its interrupts in its APIC.
+  create(FeatureSet(), 1);
+  ASSERT_TRUE(write(Msr::kVpAssistPage, 0x20001));
+  EXPECT_EQ(engine.take(), "");
+  hypervisor_.reset();
+}
+
 // ---- synthetic timers ----
 
 TEST_F(HypervisorTest, direct_timer_fires_once_and_rearms_by_its_count) {

@@ -489,6 +489,31 @@ TEST_F(KvmEngineTest, a_signalled_event_with_a_doorbell_does_not_leave_the_kerne
   facilities.disconnect_event(kConnection);
 }
 
+// The end of an interrupt, where the processor does not serve the APIC.
+TEST_F(KvmEngineTest, the_end_of_an_interrupt_does_not_leave_the_kernel) {
+  constexpr std::uint64_t kPage = 0x200000;
+  constexpr std::uint32_t kAssistPage = 0x40000073;
+  PartitionOptions options;
+  options.memory = &memory_;
+  options.cpuid = cpuid_;
+  options.facilities = engine_->facilities();
+  ASSERT_TRUE(options.facilities.has(Facility::kApicRegisters)) << options.facilities.text();
+  hyperv::add_cpuid_leaves(options.cpuid, *hyperv::FeatureSet::profile("linux"));
+  partition_.reset();
+  auto partition = engine_->create_partition(std::move(options));
+  ASSERT_TRUE(partition) << partition.error().text();
+  partition_ = std::move(*partition);
+  ASSERT_TRUE(memory_.write({kPage}, std::array{std::byte{1}, std::byte{2}, std::byte{3}, std::byte{4}, std::byte{5}}));
+  ASSERT_TRUE(partition_->facilities()->set_register({0}, kAssistPage, kPage | 1));
+  std::array<std::byte, 5> page = {};
+  ASSERT_TRUE(memory_.read({kPage}, page));
+  EXPECT_EQ(page, (std::array{std::byte{0}, std::byte{0}, std::byte{0}, std::byte{0}, std::byte{5}})) << "the kernel's word, and no more";
+  // mov ecx, 0x40000070; xor eax, eax; xor edx, edx; wrmsr; out 0x80, al
+  start({0xB9, 0x70, 0x00, 0x00, 0x40, 0x31, 0xC0, 0x31, 0xD2, 0x0F, 0x30, 0xE6, 0x80}, {});
+  ASSERT_NE(run_to<PortExit>(), nullptr);
+  EXPECT_EQ(dynamic_cast<KvmVcpu&>(vcpu()).exits(Exit(MsrExit{}).index()), 0U);
+}
+
 // The other hot exit: a console's bytes. What leaves the guest and what the kernel gathers are one sequence.
 class KvmPostedTest : public KvmEngineTest {
  protected:

@@ -20,6 +20,9 @@ class KvmEngine final : public Engine {
   // KVM has no call for it. Its own flush hypercalls are among its facilities.
   [[nodiscard]] bool can_flush_tlbs() const override { return false; }
 
+  // With APICv or AVIC the processor does it; without them each is an exit, which the assist page saves.
+  [[nodiscard]] bool has_cheap_apic() const override { return processor_serves_apic(); }
+
   [[nodiscard]] FacilitySet facilities() override {
     const auto device = Device::open(options_.device_path);
     return device ? kernel_facilities(*device) : FacilitySet();

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <fstream>
 #include <utility>
 
 #include "cpu/kvm/kernel_call.h"
@@ -19,6 +20,7 @@ namespace {
 // TLFS appendix F; this room knows the hypervisor's registers only by number.
 constexpr std::uint32_t kMsrVpIndex = 0x40000002;
 constexpr std::uint32_t kMsrReferenceTime = 0x40000020;
+constexpr std::uint32_t kMsrEoi = 0x40000070, kMsrTpr = 0x40000072;  // the command register between them
 constexpr std::uint32_t kMsrTimer0 = 0x400000B0, kMsrTimersEnd = 0x400000B8;  // configuration and count alternate
 
 // TLFS 2.4.4 and 2.4.5.
@@ -44,13 +46,23 @@ FacilitySet kernel_facilities(const Device& device) {
       has_all(features.edx, kXmmInput) && has_all(recommendations.eax, kTlbFlush | kClusterIpi | kExtendedMasks)) {
     set.add(Facility::kHypercalls);
   }
+  if (device.extension(KVM_CAP_HYPERV_VAPIC) > 0) set.add(Facility::kApicRegisters);
   if (device.extension(KVM_CAP_HYPERV_EVENTFD) > 0) set.add(Facility::kEventSignals);
   return set.consistent();
+}
+
+bool processor_serves_apic() {
+  for (const char* path : {"/sys/module/kvm_amd/parameters/avic", "/sys/module/kvm_intel/parameters/enable_apicv"}) {
+    std::ifstream parameter(path);
+    if (char first = 0; parameter.get(first)) return first != 'N' && first != '0';
+  }
+  return true;
 }
 
 bool is_answered_by_kernel(std::uint32_t msr, FacilitySet facilities) {
   if (msr == kMsrVpIndex) return facilities.has(Facility::kVpIndex);
   if (msr == kMsrReferenceTime) return facilities.has(Facility::kReferenceTime);
+  if (msr >= kMsrEoi && msr <= kMsrTpr) return facilities.has(Facility::kApicRegisters);
   if (msr >= kMsrTimer0 && msr < kMsrTimersEnd) return facilities.has(Facility::kTimers) && (msr - kMsrTimer0) % 2 == 1;
   return false;
 }
@@ -119,10 +131,10 @@ Result<void> KvmFacilities::connect_event(std::uint32_t connection_id, std::func
   if (!doorbell->descriptor) return fail_errno(errno, "creating an eventfd");
   doorbell->loop = loop;
   doorbell->handler = std::move(handler);
-  BYGONE_CHECK(loop->watch(doorbell->descriptor.get(), EPOLLIN, [doorbell](std::uint32_t) {
+  // Edge-triggered: each ring is told once, and the count need not be taken back, which would be a system call.
+  BYGONE_CHECK(loop->watch(doorbell->descriptor.get(), EPOLLIN | EPOLLET, [doorbell](std::uint32_t) {
     const std::lock_guard running(doorbell->mutex);
-    std::uint64_t count = 0;
-    if (doorbell->handler && ::read(doorbell->descriptor.get(), &count, sizeof(count)) == sizeof(count)) doorbell->handler();
+    if (doorbell->handler) doorbell->handler();
   }));
   kvm_hyperv_eventfd request = {};
   request.conn_id = connection_id;

@@ -2,7 +2,7 @@
 //
 // The hypervisor in user space stays the owner of what the guest configured: the MSR filter sends those registers there, and
 // set_register() repeats them to the kernel. The filter lets the guest reach the kernel only for what is asked often: the
-// reference counter, the timers' counts, the processor's index.
+// reference counter, the timers' counts, the processor's index, the APIC's registers.
 //
 // Threading: see cpu/facilities.h.
 #pragma once
@@ -23,6 +23,8 @@ class KvmPartition;
 
 /// What this kernel can do.
 [[nodiscard]] FacilitySet kernel_facilities(const Device& device);
+/// Whether the host's processor serves guests' APICs (Intel's APICv, AMD's AVIC). True also where the kernel does not tell.
+[[nodiscard]] bool processor_serves_apic();
 /// Whether the guest reaches this register inside the kernel.
 [[nodiscard]] bool is_answered_by_kernel(std::uint32_t msr, FacilitySet facilities);
 

@@ -128,13 +128,17 @@ Result<void> Machine::Parts::choose_enlightenments() {
     return fail(ErrorCode::kUnsupported, "the engine {} cannot do {}", options.engine->name(), fmt::join(refused.names(), ", "));
   }
   features = features.without(impossible);
+  // A profile has them for engines that leave the guest whenever it ends an interrupt.
+  const bool saves_exits = facilities().has(cpu::Facility::kApicRegisters) && !options.engine->has_cheap_apic();
+  if (!saves_exits && !named.has(hyperv::Feature::kApicRegisters)) features.remove(hyperv::Feature::kApicRegisters);
   return {};
 }
 
-/// What only a partition tells. These are in no profile: who has them has asked for them, or was saved with them.
+/// What only a partition tells. Who has these has asked for them, or was saved with them.
 Result<void> Machine::Parts::check_enlightenments() const {
   using hyperv::Feature;
-  const bool no_apic_registers = features.has(Feature::kApicRegisters) && local_apics == nullptr;
+  const bool no_apic_registers =
+      features.has(Feature::kApicRegisters) && local_apics == nullptr && !facilities().has(cpu::Facility::kApicRegisters);
   const bool no_auto_eoi = features.has(Feature::kAutoEoi) && !partition->supports_auto_eoi() && !facilities().has(cpu::Facility::kSynic);
   if (!no_apic_registers && !no_auto_eoi) return {};
   return fail(ErrorCode::kUnsupported, "the engine {} cannot do {}", options.engine->name(),

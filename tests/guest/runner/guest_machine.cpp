@@ -77,6 +77,7 @@ class GuestMachine {
     const bool moves = options_.other_engine != nullptr;  // what it is offered is the same for both
     const bool flushes = engine.can_flush_tlbs() || options.facilities.has(cpu::Facility::kHypercalls);
     if (moves || !flushes) features.remove(hyperv::Feature::kTlbFlush);
+    if (moves || !options.facilities.has(cpu::Facility::kApicRegisters)) features.remove(hyperv::Feature::kApicRegisters);
     BYGONE_ASSIGN(options.cpuid, guest_cpuid());
     if (has_hypervisor()) hyperv::add_cpuid_leaves(options.cpuid, features);
     BYGONE_ASSIGN(partition_, engine.create_partition(std::move(options)));
