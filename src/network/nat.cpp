@@ -5,6 +5,7 @@
 #include <slirp/libslirp.h>
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
@@ -84,7 +85,7 @@ class Nat final : public Backend {
     std::optional<EventLoop::TimerId> armed;
   };
   struct Watched {
-    std::uint32_t events = 0;
+    std::uint32_t wanted = 0;  ///< by libslirp, as of the last time that it was asked
     std::uint64_t round = 0;
   };
 
@@ -92,6 +93,7 @@ class Nat final : public Backend {
   void serve();
   void watch_sockets();
   void watch(int fd, std::uint32_t events);
+  void socket_is_ready(int fd, std::uint32_t happened);
   void forget(int fd);
   void set_alarm(std::uint32_t milliseconds);
   ssize_t receive(std::span<const std::byte> frame);
@@ -103,7 +105,8 @@ class Nat final : public Backend {
   Log log_;
   std::unique_ptr<Slirp, SlirpDeleter> slirp_;
   FrameSink* sink_ = nullptr;
-  std::vector<pollfd> polled_;
+  std::vector<pollfd> polled_, spare_polled_;
+  bool serve_posted_ = false;
   std::unordered_map<int, Watched> watched_;
   std::uint64_t round_ = 0;
   std::optional<EventLoop::TimerId> alarm_;
@@ -239,7 +242,20 @@ void Nat::serve() {
                      },
                      this);
   sink_->finish_delivery();
+  std::vector<pollfd> before = std::exchange(polled_, std::move(spare_polled_));
   watch_sockets();
+  // libslirp takes what it likes: of what it still wants there may be more, of which the loop does not tell.
+  const bool has_more = std::ranges::any_of(before, [this](const pollfd& entry) {
+    const auto watched = watched_.find(entry.fd);
+    return watched != watched_.end() && watched->second.round == round_ &&
+           (static_cast<std::uint32_t>(entry.revents) & watched->second.wanted) != 0;
+  });
+  spare_polled_ = std::move(before);
+  if (!has_more || std::exchange(serve_posted_, true)) return;
+  loop_.post([this] {
+    serve_posted_ = false;
+    serve();
+  });
 }
 
 /// Asks libslirp what it waits for, and tells the loop the difference.
@@ -257,30 +273,32 @@ void Nat::watch_sockets() {
                      this);
   ++round_;
   for (const pollfd& entry : polled_) watch(entry.fd, static_cast<std::uint32_t>(entry.events));
-  for (auto entry = watched_.begin(); entry != watched_.end();) {
-    if (entry->second.round == round_) {
-      ++entry;
-      continue;
-    }
-    loop_.unwatch(entry->first);
-    entry = watched_.erase(entry);
-  }
   set_alarm(timeout);
 }
 
+/// The loop is told once of each socket, and again when libslirp wants more of it than before. It tells of what comes new only
+/// (EPOLLET): sockets that libslirp does not want to hear of for a while, which is part of every stream, then cost no system calls.
 void Nat::watch(int fd, std::uint32_t events) {
   static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLPRI == POLLPRI);
+  constexpr std::uint32_t kEvents = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLET;
   const auto [entry, is_new] = watched_.try_emplace(fd);
-  if (is_new) {
-    if (auto watched = loop_.watch(fd, events, [this](std::uint32_t) { serve(); }); !watched) {
-      log_.warning("a NAT socket cannot be watched: {}", watched.error().text());
-      watched_.erase(entry);
-      return;
-    }
-  } else if (entry->second.events != events) {
-    if (auto changed = loop_.change_events(fd, events); !changed) log_.warning("a NAT socket: {}", changed.error().text());
-  }
+  const bool wants_more = (events & ~entry->second.wanted) != 0 || entry->second.round + 1 != round_;
   entry->second = {events, round_};
+  if (!is_new) {
+    // Tells also of what is there already; a socket that was closed behind our back is not known to the loop any more.
+    if (!wants_more || loop_.change_events(fd, kEvents)) return;
+    loop_.unwatch(fd);
+  }
+  if (auto watched = loop_.watch(fd, kEvents, [this, fd](std::uint32_t happened) { socket_is_ready(fd, happened); }); !watched) {
+    log_.warning("a NAT socket cannot be watched: {}", watched.error().text());
+    watched_.erase(fd);
+  }
+}
+
+void Nat::socket_is_ready(int fd, std::uint32_t happened) {
+  const auto entry = watched_.find(fd);
+  if (entry == watched_.end() || entry->second.round != round_) return;
+  if ((happened & (entry->second.wanted | EPOLLERR | EPOLLHUP)) != 0) serve();
 }
 
 void Nat::forget(int fd) {
