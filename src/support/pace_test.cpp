@@ -45,6 +45,44 @@ TEST(PaceTest, single_requests_for_a_while_make_it_quick_again) {
   });
 }
 
+TEST(PaceTest, a_receipt_does_not_interrupt_the_guest_and_the_next_request_does) {
+  on_a_thread([] {
+    Pace pace;
+    for (int i = 0; i < 100; ++i) {
+      pace.woken();
+      pace.handed_over();
+      pace.found(1);
+      EXPECT_EQ(::sched_getscheduler(0), SCHED_BATCH);
+      EXPECT_FALSE(pace.is_patient()) << "for the receipt alone";
+      pace.woken();
+      pace.found(0);  // it was not that
+      EXPECT_EQ(::sched_getscheduler(0), SCHED_BATCH);
+      pace.woken();
+      pace.found(1, 1);
+      EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+    }
+  });
+}
+
+TEST(PaceTest, a_guest_that_asks_while_its_receipt_is_waited_for_does_not_wait_again) {
+  on_a_thread([] {
+    Pace pace;
+    int waits = 0;
+    for (int i = 0; i < 1000; ++i) {
+      pace.woken();
+      pace.handed_over();
+      pace.found(1);
+      const bool waited = ::sched_getscheduler(0) == SCHED_BATCH;
+      waits += waited ? 1 : 0;
+      pace.woken();
+      pace.found(1, 0);
+      EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+    }
+    EXPECT_GT(waits, 5) << "it is tried now and then";
+    EXPECT_LT(waits, 50);
+  });
+}
+
 TEST(PaceTest, wakes_without_requests_change_nothing) {
   on_a_thread([] {
     Pace pace;

@@ -23,6 +23,7 @@ Result<bool> Channel::receive(Packet& into) {
   auto got = incoming_.receive(into);
   if (got && *got) {
     ++statistics_.packets_received;
+    if (into.type() == PacketType::kCompletion) ++statistics_.completions_received;
     --left_this_turn_;
   }
   return got;
@@ -32,6 +33,7 @@ Result<bool> Channel::send(const OutgoingPacket& packet) {
   BYGONE_ASSIGN(const bool sent, outgoing_.send(packet));
   if (sent) {
     ++statistics_.packets_sent;
+    if (packet.wants_completion) hands_over_ = true;
     return true;
   }
   ++statistics_.ring_full;
@@ -75,6 +77,7 @@ void Channel::flush() {
   if (!room && !data) return;
   ++statistics_.signals_sent;
   bus_.signal_guest(*this);
+  if (std::exchange(hands_over_, false)) loop_.pace().handed_over();
 }
 
 }  // namespace bygone::vmbus

@@ -43,6 +43,7 @@ struct ChannelParameters {
 inline constexpr std::uint32_t kPacketsATurn = 1024;
 
 struct ChannelStatistics {
+  std::uint64_t completions_received = 0;  ///< of packets_received
   std::uint64_t packets_received = 0;
   std::uint64_t packets_sent = 0;
   std::uint64_t signals_sent = 0;
@@ -128,6 +129,7 @@ class Channel {
   ChannelStatistics statistics_;
   std::uint32_t left_this_turn_ = kPacketsATurn;
   bool call_again_ = false;
+  bool hands_over_ = false;  ///< the guest will complete what was sent since the last signal
 };
 
 }  // namespace bygone::vmbus

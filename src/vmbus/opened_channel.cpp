@@ -88,9 +88,11 @@ void OpenedChannel::run_signal() {
   if (state_ != State::kOpen) return;
   channel_->count_signal();
   loop_.pace().woken();
-  const std::uint64_t before = channel_->statistics().packets_received;
+  const ChannelStatistics before = channel_->statistics();
   take_turn();
-  if (state_ == State::kOpen) loop_.pace().found(channel_->statistics().packets_received - before);
+  if (state_ != State::kOpen) return;
+  const ChannelStatistics& now = channel_->statistics();
+  loop_.pace().found(now.packets_received - before.packets_received, now.completions_received - before.completions_received);
 }
 
 void OpenedChannel::take_turn() {

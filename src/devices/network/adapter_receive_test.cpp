@@ -1,7 +1,10 @@
 #include "devices/network/network_adapter.h"
 
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <thread>
 
 #include "devices/network/testing_adapter.h"
 #include "network/tap.h"
@@ -23,6 +26,17 @@ TEST_F(NetworkAdapterTest, a_burst_is_one_packet_and_one_interrupt) {
   EXPECT_EQ(unpack(*packet).size(), 20U);
   finish(packet->transaction_id());
   EXPECT_FALSE(channel_->receive());
+}
+
+TEST_F(NetworkAdapterTest, what_the_guest_says_of_a_frame_that_it_took_is_a_receipt) {
+  connect();
+  const std::uint64_t before = channel_->host().statistics().completions_received;
+  std::thread([&] {  // a thread's pace is its own
+    EXPECT_TRUE(deliver(make_frame({})));
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_BATCH) << "nobody waits for it";
+  }).join();
+  EXPECT_EQ(receive_all().size(), 1U);
+  EXPECT_EQ(channel_->host().statistics().completions_received, before + 1);
 }
 
 TEST_F(NetworkAdapterTest, valid_checksums_are_told) {

@@ -258,12 +258,17 @@ void NetworkAdapter::set_send_buffer(const nvsp::SendBuffer& request) {
 
 void NetworkAdapter::complete_with(std::uint32_t type, std::span<const std::byte> body) {
   if (!packet_.wants_completion()) return;
-  std::vector<std::byte> message(message_bytes());
+  std::array<std::byte, nvsp::kMessageBytes6_1> whole = {};
   const le32 wire_type(type);
-  std::memcpy(message.data(), &wire_type, sizeof wire_type);
-  std::ranges::copy(body, message.begin() + sizeof wire_type);
-  waiting_completions_.push_back({packet_.transaction_id(), std::move(message)});
-  if (auto sent = send_waiting(); !sent) channel_->fail(std::move(sent).error());
+  std::memcpy(whole.data(), &wire_type, sizeof wire_type);
+  std::ranges::copy(body, whole.begin() + sizeof wire_type);
+  const std::span<const std::byte> message = std::span(whole).first(message_bytes());
+  if (waiting_completions_.empty()) {
+    auto sent = channel_->complete(packet_.transaction_id(), message);
+    if (!sent) return channel_->fail(std::move(sent).error());
+    if (*sent) return;
+  }
+  waiting_completions_.push_back({packet_.transaction_id(), {message.begin(), message.end()}});
 }
 
 void NetworkAdapter::control(std::span<const std::byte> message) {
