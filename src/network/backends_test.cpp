@@ -180,7 +180,8 @@ TEST_F(BackendTest, nat_carries_datagrams_to_the_host_and_back) {
   for (std::size_t i = 0; i < kMany; ++i) {
     ASSERT_EQ(::sendto(host.fd.get(), "more", 4, 0, reinterpret_cast<sockaddr*>(&from), sizeof from), 4);
   }
-  EXPECT_TRUE(run_until([&] { return sink_.frames.size() >= kMany; })) << sink_.frames.size();
+  for (int turn = 0; turn < 50; ++turn) loop_->run_once(std::chrono::milliseconds(0));  // no time for libslirp's own alarm
+  EXPECT_EQ(sink_.frames.size(), kMany);
 }
 
 TEST_F(BackendTest, nat_forwards_a_port_of_the_host) {
