@@ -72,8 +72,7 @@ class HypervisorFacilities {
   virtual ~HypervisorFacilities() = default;
   [[nodiscard]] virtual FacilitySet active() const = 0;
 
-  /// The guest configured this register, or a restored machine has it so. Threading: the vCPU's thread outside of run(), or any
-  /// while no guest code runs. Errors: kUnsupported (the engine refuses the value).
+  /// The guest configured this register, or a restored machine has it so. Any thread: a processor that runs stops for it. Errors: kUnsupported (the engine refuses the value).
   [[nodiscard]] virtual Result<void> set_register(VpIndex vp, std::uint32_t index, std::uint64_t value) = 0;
   /// What the engine holds; for registers that the guest reaches inside. Threading: as set_register().
   [[nodiscard]] virtual Result<std::uint64_t> get_register(VpIndex vp, std::uint32_t index) = 0;

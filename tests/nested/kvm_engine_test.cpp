@@ -489,6 +489,35 @@ TEST_F(KvmEngineTest, a_signalled_event_with_a_doorbell_does_not_leave_the_kerne
   facilities.disconnect_event(kConnection);
 }
 
+// The kernel lets nobody at a processor that is inside of it, however long it halts.
+TEST_F(KvmEngineTest, a_register_is_told_and_asked_while_its_processor_halts) {
+  constexpr std::uint32_t kAssistPage = 0x40000073;
+  PartitionOptions options;
+  options.memory = &memory_;
+  options.cpuid = cpuid_;
+  options.facilities = engine_->facilities();
+  hyperv::add_cpuid_leaves(options.cpuid, *hyperv::FeatureSet::profile("linux"));
+  partition_.reset();
+  auto partition = engine_->create_partition(std::move(options));
+  ASSERT_TRUE(partition) << partition.error().text();
+  partition_ = std::move(*partition);
+  start({0xFA, 0xE6, 0x80, 0xF4, 0xEB, 0xFD});  // cli; out 0x80, al; hlt; again
+  ASSERT_NE(run_to<PortExit>(), nullptr);
+  std::atomic<bool> stop = false;
+  std::jthread runner([&] {
+    while (!stop && vcpu().run()) {
+    }
+  });
+  for (int round = 0; round < 20; ++round) {
+    std::this_thread::sleep_for(5ms);
+    const std::uint64_t page = 0x200001 + static_cast<std::uint64_t>(round) * 0x1000;
+    ASSERT_TRUE(partition_->facilities()->set_register({0}, kAssistPage, page));
+    EXPECT_EQ(partition_->facilities()->get_register({0}, kAssistPage).value(), page);
+  }
+  stop = true;
+  vcpu().kick();
+}
+
 // The end of an interrupt, where the processor does not serve the APIC.
 TEST_F(KvmEngineTest, the_end_of_an_interrupt_does_not_leave_the_kernel) {
   constexpr std::uint64_t kPage = 0x200000;

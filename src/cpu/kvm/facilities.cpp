@@ -76,11 +76,13 @@ KvmFacilities::~KvmFacilities() {
 }
 
 Result<void> KvmFacilities::set_register(VpIndex vp, std::uint32_t index, std::uint64_t value) {
+  const Exclusion standing(this, vp);  // the kernel would wait for the processor, which may halt for ever
   if (write_one_msr(partition_.kvm_vcpu(vp).fd(), {index, value})) return {};
   return fail(ErrorCode::kUnsupported, "KVM refuses the value {:#x} for the hypervisor's register {:#x}", value, index);
 }
 
 Result<std::uint64_t> KvmFacilities::get_register(VpIndex vp, std::uint32_t index) {
+  const Exclusion standing(this, vp);
   if (const auto value = read_one_msr(partition_.kvm_vcpu(vp).fd(), index)) return *value;
   return fail(ErrorCode::kUnsupported, "KVM does not give the hypervisor's register {:#x}", index);
 }

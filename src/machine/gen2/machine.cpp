@@ -49,7 +49,7 @@ void Machine::pause() {
 
 void Machine::resume() {
   const std::lock_guard lock(parts_->control_mutex);
-  if (parts_->has_ended()) return;
+  if (parts_->has_ended() || !parts_->runner->is_paused()) return;
   parts_->start_time();
   parts_->runner->resume();
   parts_->time_sync->step();
