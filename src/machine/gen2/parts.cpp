@@ -155,7 +155,10 @@ Result<void> Machine::Parts::create_hypervisor() {
   hypervisor_options.log = log.part("hypervisor");
   if (local_apics != nullptr) hypervisor_options.local_apic = [this](cpu::VpIndex vp) { return &local_apics->at(vp); };
   hypervisor_options.crashed = [this](const hyperv::CrashReport& report) { report_crash(report); };
-  hypervisor_options.reset = [this] { request_reset(); };
+  hypervisor_options.reset = [this] {
+    log.info("the guest resets the machine through the hypervisor");
+    request_reset();
+  };
   BYGONE_ASSIGN(hypervisor, hyperv::Hypervisor::create(std::move(hypervisor_options)));
   return {};
 }
@@ -235,7 +238,10 @@ Result<void> Machine::Parts::create_chipset() {
   power = std::make_unique<chipset::PowerManagement>(
       timers, io_apic->line(platform::kSciInterrupt),
       chipset::PowerManagement::Callbacks{.sleep = [this](chipset::SleepState) { end({MachineEnd::Reason::kPoweredOff, {}}); },
-                                          .reset = [this] { request_reset(); }});
+                                          .reset = [this] {
+                                            log.info("the guest resets the machine");
+                                            request_reset();
+                                          }});
   rtc = std::make_unique<chipset::Rtc>(timers, io_apic->line(platform::kRtcInterrupt));
   watchdog = std::make_unique<chipset::Watchdog>(timers, [this] {
     log.warning("the guest's watchdog has not been fed: the machine is reset");

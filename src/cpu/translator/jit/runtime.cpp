@@ -4,6 +4,7 @@
 #include "cpu/translator/jit/cache.h"
 #include "cpu/translator/jit/string_operation.h"
 #include "cpu/translator/mmu.h"
+#include "cpu/translator/registers.h"
 
 namespace bygone::cpu::translator::jit {
 namespace {
@@ -64,7 +65,8 @@ const void* runtime_fill(VcpuBlock* vcpu, std::uint64_t address) {
       fill_page_slot(block, site, address, place.host);
       return resume_access(block, site, place.host);
     case MmuStatus::kFault:
-      return leave(block, site.rip, site.masked ? cache.thunks().leave_interpret : cache.thunks().leave_fault);
+      // An address that is not canonical is #SS for a stack reference, which the interpreter tells from others.
+      return leave(block, site.rip, site.masked || block.fault.vector == vector::kGp ? cache.thunks().leave_interpret : cache.thunks().leave_fault);
     case MmuStatus::kMmio:
     case MmuStatus::kCode: break;
   }

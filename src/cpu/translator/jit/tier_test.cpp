@@ -177,6 +177,17 @@ TEST_F(TierTest, missing_page_leaves_with_the_fault_and_the_state_before_the_ins
   EXPECT_EQ(machine_.block().fault.address, 0x900000U);
 }
 
+TEST_F(TierTest, address_that_is_not_canonical_is_for_the_interpreter_which_knows_the_segment) {
+  machine_.gpr(4) = 0x8000'0000'0000'0000;
+  assemble([](Generator& c) {
+    c.push(rax);
+    c.push(rbx);
+  });
+  EXPECT_EQ(machine_.run(TestMachine::kCode), Tier1Result::kInterpret);
+  EXPECT_EQ(machine_.block().rip, TestMachine::kCode);
+  EXPECT_EQ(machine_.gpr(4), 0x8000'0000'0000'0000);
+}
+
 TEST_F(TierTest, division_by_zero_is_for_the_interpreter) {
   assemble([](Generator& c) {
     c.mov(eax, 5);
