@@ -30,6 +30,7 @@ TEST_F(NetworkAdapterTest, a_burst_is_one_packet_and_one_interrupt) {
 
 TEST_F(NetworkAdapterTest, what_the_guest_says_of_a_frame_that_it_took_is_a_receipt) {
   connect();
+  (void)receive_all();  // what lies in the ring already keeps the next packet from being told
   const std::uint64_t before = channel_->host().statistics().completions_received;
   std::thread([&] {  // a thread's pace is its own
     EXPECT_TRUE(deliver(make_frame({})));
