@@ -50,7 +50,10 @@ Result<void> SoftwarePartition::add_processors() {
   return {};
 }
 
-SoftwarePartition::~SoftwarePartition() { options_.memory->remove_write_observer(*this); }
+SoftwarePartition::~SoftwarePartition() {
+  options_.memory->remove_write_observer(*this);
+  apics_.reset();  // first: their timers may call for a processor until they are gone
+}
 
 void SoftwarePartition::request_interrupt(const InterruptRequest& request) {
   if (apics_) apics_->request(request);
