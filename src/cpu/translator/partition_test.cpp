@@ -60,5 +60,50 @@ TEST_F(SoftwarePartitionTest, a_kick_and_an_end_of_interrupt_both_come_out) {
   EXPECT_EQ(ends, 2);
 }
 
+class IdleApic final : public LocalApic {
+ public:
+  [[nodiscard]] std::optional<std::uint64_t> read_msr(std::uint32_t) override { return 0; }
+  [[nodiscard]] bool write_msr(std::uint32_t, std::uint64_t) override { return true; }
+  [[nodiscard]] std::uint32_t read_register(std::uint32_t) override { return 0; }
+  void write_register(std::uint32_t, std::uint32_t) override {}
+  [[nodiscard]] std::optional<std::uint64_t> mmio_base() const override { return std::nullopt; }
+  [[nodiscard]] std::uint64_t read_cr8() override { return 0; }
+  void write_cr8(std::uint64_t) override {}
+  [[nodiscard]] std::optional<std::uint8_t> pending() override { return std::nullopt; }
+  [[nodiscard]] std::optional<std::uint8_t> acknowledge() override { return std::nullopt; }
+  void accept(DeliveryMode, std::uint8_t, TriggerMode) override {}
+  void accept_auto_eoi(std::uint8_t) override {}
+  [[nodiscard]] LocalApicState save() override { return {}; }
+  void restore(const LocalApicState&) override {}
+  void reset(bool) override {}
+};
+
+/// Its timer fires at the last moment.
+class LateApics final : public LocalApicSet {
+ public:
+  explicit LateApics(LocalApicHost& host) : host_(host) {}
+  ~LateApics() override {
+    for (int i = 0; i < 1000; ++i) host_.notify({0});
+  }
+  [[nodiscard]] LocalApic& at(VpIndex) override { return apic_; }
+  void request(const InterruptRequest&) override {}
+
+ private:
+  LocalApicHost& host_;
+  IdleApic apic_;
+};
+
+// Seen for certain under AddressSanitizer.
+TEST(SoftwarePartitionEndTest, processors_are_there_until_the_apics_are_gone) {
+  memory::GuestMemory memory;
+  ASSERT_TRUE(memory.add_ram({0}, 2 << 20));
+  PartitionOptions options;
+  options.memory = &memory;
+  options.local_apics = [](LocalApicHost& host, std::uint32_t) { return std::make_unique<LateApics>(host); };
+  auto partition = SoftwarePartition::create(std::move(options), 1'000'000'000);
+  ASSERT_TRUE(partition);
+  partition->reset();
+}
+
 }  // namespace
 }  // namespace bygone::cpu::translator
