@@ -9,8 +9,21 @@
 #include <utility>
 #include <vector>
 
+#include "spec/uefi/handover.h"
+
 namespace bygone::blob {
 namespace {
+
+// The firmware is built without the host's headers; what the two sides say of the same bytes is compared here.
+constexpr bool is_same(Type firmware, spec::uefi::BlobRecord host) { return static_cast<std::uint32_t>(firmware) == static_cast<std::uint32_t>(host); }
+static_assert(kAddress == spec::uefi::kConfigurationBlob && sizeof(Header) == sizeof(spec::uefi::BlobRecordHeader) &&
+              sizeof(MemoryRange) == sizeof(spec::uefi::BlobMemoryRange));
+static_assert(is_same(Type::kCount, spec::uefi::BlobRecord::kStructureCount) && is_same(Type::kMemoryMap, spec::uefi::BlobRecord::kMemoryMap) &&
+              is_same(Type::kEntropy, spec::uefi::BlobRecord::kEntropy) && is_same(Type::kBiosGuid, spec::uefi::BlobRecord::kBiosGuid) &&
+              is_same(Type::kFlags, spec::uefi::BlobRecord::kFlags) && is_same(Type::kMmioRanges, spec::uefi::BlobRecord::kMmioRanges) &&
+              is_same(Type::kProcessorInformation, spec::uefi::BlobRecord::kProcessorInformation) &&
+              is_same(Type::kAcpiTable, spec::uefi::BlobRecord::kAcpiTable) && is_same(Type::kMadt, spec::uefi::BlobRecord::kMadt));
+static_assert(Flags{spec::uefi::kFlagNoFrontPage}.has_no_front_page() && Flags{spec::uefi::kFlagMtrrsSet}.are_mtrrs_set());
 
 /// A blob in 8-aligned memory, with nothing behind it that the walk may look at.
 class Made {
