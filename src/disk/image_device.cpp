@@ -257,9 +257,9 @@ void ImageDevice::complete(BlockRequest& request, Result<void> result) {
   const std::lock_guard lock(mutex_);
   if (!is_commit_wanted_ && layout_->wants_commit()) {
     is_commit_wanted_ = true;
-    changed_.notify_all();
+    work_.notify_one();
   }
-  if (--in_flight_ == 0) changed_.notify_all();
+  if (--in_flight_ == 0) idle_.notify_all();
 }
 
 void ImageDevice::enter_block(std::uint64_t offset) { ++blocks_in_use_[offset / block_bytes_]; }
@@ -276,13 +276,13 @@ bool ImageDevice::is_block_in_use(std::uint64_t offset) const {
 void ImageDevice::queue_flush(BlockRequest request) {
   const std::lock_guard lock(mutex_);
   flushes_.push_back(std::move(request));
-  changed_.notify_all();
+  work_.notify_one();
 }
 
 void ImageDevice::work() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [this] { return is_stopping_ || is_commit_wanted_ || !flushes_.empty(); });
+    work_.wait(lock, [this] { return is_stopping_ || is_commit_wanted_ || !flushes_.empty(); });
     if (is_stopping_ && flushes_.empty()) return;
     std::deque<BlockRequest> served;
     served.swap(flushes_);
@@ -317,9 +317,9 @@ Result<void> ImageDevice::close() {
     std::unique_lock lock(mutex_);
     if (is_closed_) return {};
     is_closed_ = true;
-    changed_.wait(lock, [this] { return in_flight_ == 0; });
+    idle_.wait(lock, [this] { return in_flight_ == 0; });
     is_stopping_ = true;
-    changed_.notify_all();
+    work_.notify_one();
   }
   worker_.join();
   if (info_.is_read_only) return {};

@@ -84,7 +84,8 @@ class ImageDevice final : public BlockDevice {
   const BlockDeviceInfo info_;
 
   mutable std::mutex mutex_;  // guards layout_ and what follows
-  std::condition_variable changed_;
+  std::condition_variable work_;  // there is some for worker_, which a request that ends does not wake
+  std::condition_variable idle_;  // no request is on its way
   std::unordered_map<std::uint64_t, std::uint32_t> blocks_in_use_;  // pieces in flight by block
   std::vector<AncestorStretch> stretches_;                          // by number modulo kStretches; empty until one is looked up
   std::uint64_t in_flight_ = 0;                                     // requests

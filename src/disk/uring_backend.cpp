@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "disk/io_backend.h"
+#include "support/pace.h"
 
 namespace bygone::disk {
 namespace {
@@ -100,9 +101,14 @@ class UringBackend final : public IoBackend {
   }
 
   void write() {
+    Pace pace;  // many at once: all of them are taken before the thread that brings them is kept from it, and told of together
     std::unique_lock lock(writes_mutex_);
     for (;;) {
-      writes_changed_.wait(lock, [this] { return is_stopping_ || !writes_.empty(); });
+      if (writes_.empty()) {
+        writes_changed_.wait(lock, [this] { return is_stopping_ || !writes_.empty(); });
+        pace.woken();
+        pace.found(writes_.size());
+      }
       if (writes_.empty()) return;
       IoRequest request = std::move(writes_.front());
       writes_.pop_front();

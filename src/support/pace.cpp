@@ -8,29 +8,35 @@
 namespace bygone {
 namespace {
 
-constexpr std::uint32_t kLookEvery = 32;
+constexpr std::uint32_t kTryEvery = 32;
 constexpr std::uint32_t kAloneForQuick = 16;
 constexpr std::uint32_t kLongestBackOff = 63;
 
 }  // namespace
 
-void Pace::woken() {
-  waited_ = awaits_receipt_;
-  if (is_patient_ || ++until_look_ < kLookEvery) return;
-  until_look_ = 0;
-  ::sched_yield();
-}
+void Pace::woken() { waited_ = awaits_receipt_; }
 
 void Pace::found(std::uint64_t requests, std::uint64_t receipts) {
   if (requests != 0 && std::exchange(waited_, false)) end_wait(requests == receipts);
+  if (requests != 0) is_trying_ = false;
   if (requests > 1) {
     alone_ = 0;
     is_patient_ = true;
-  } else if (requests == 1 && ++alone_ >= kAloneForQuick) {
-    alone_ = 0;
-    is_patient_ = false;
+  } else if (requests == 1) {
+    found_one(receipts == 0);
   }
   apply();
+}
+
+void Pace::found_one(bool is_request) {
+  ++alone_;
+  if (is_patient_ && alone_ >= kAloneForQuick) {
+    alone_ = 0;
+    is_patient_ = false;
+  } else if (!is_patient_ && is_request && alone_ >= kTryEvery) {
+    alone_ = 0;
+    is_trying_ = true;
+  }
 }
 
 void Pace::handed_over() {
@@ -51,7 +57,7 @@ void Pace::end_wait(bool was_for_receipt) {
 
 /// A thread of SCHED_BATCH that wakes up does not take the processor from another.
 void Pace::apply() {
-  const bool is_batch = is_patient_ || awaits_receipt_;
+  const bool is_batch = is_patient_ || is_trying_ || awaits_receipt_;
   if (std::exchange(is_batch_, is_batch) == is_batch) return;
   const sched_param parameters = {};
   ::sched_setscheduler(0, is_batch ? SCHED_BATCH : SCHED_OTHER, &parameters);  // refused: as ever

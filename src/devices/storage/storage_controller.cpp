@@ -230,6 +230,10 @@ Result<void> StorageController::drain(ChannelState& state) {
   BYGONE_CHECK(send_replies(state));
   state.stopped_reading = false;
   draining_ = true;
+  {
+    const std::lock_guard lock(mutex_);
+    completions_posted_ = true;  // for this drain looks at its end
+  }
   std::size_t pages = 0;
   auto work = [&]() -> Result<void> {
     for (;;) {
