@@ -86,7 +86,7 @@ scsi::BlockLimitsPage block_limits(const disk::BlockDeviceInfo& info) {
     page.optimal_unmap_granularity = std::max(1U, info.optimal_unmap_bytes / sector);
     page.unmap_alignment = 0x8000'0000U;
   }
-  page.maximum_write_same = kMaximumZeroBytes / sector;
+  page.maximum_write_same = kMaximumSameBytes / sector;
   return page;
 }
 

@@ -11,6 +11,9 @@
 
 namespace bygone::devices::storage {
 
+/// What one WRITE SAME may write of a pattern; of zeroes it may be more.
+inline constexpr std::uint64_t kMaximumSameBytes = std::uint64_t{64} << 20;
+
 struct InquiryProperties {
   std::uint8_t device_type = spec::scsi::kTypeDisk;
   const char* product = "Virtual Disk";

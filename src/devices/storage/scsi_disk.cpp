@@ -21,6 +21,7 @@ namespace {
 constexpr std::size_t kMaximumUnmapList = sizeof(scsi::UnmapHeader) + 256 * sizeof(scsi::UnmapDescriptor);
 constexpr std::uint8_t kForceUnitAccess = 0x08;  // byte 1 of READ and WRITE 10 to 16
 constexpr std::uint8_t kWriteSameUnmap = 0x08;   // byte 1 of WRITE SAME
+constexpr std::size_t kRepeatedBytes = 64U << 10;  // of a pattern; a multiple of every sector
 constexpr std::uint8_t kWriteSameNoData = 0x01;  // byte 1 of WRITE SAME(16): NDOB
 
 ScsiOutcome illegal(scsi::AdditionalSense what) { return check_condition(scsi::kSenseIllegalRequest, what); }
@@ -197,7 +198,7 @@ void ScsiDisk::flush(Done done) {
 }
 
 void ScsiDisk::write_same(const ScsiCommand& command, const BlockDeviceInfo& info, Done done) {
-  BlockRange range = block_range(command);
+  const BlockRange range = block_range(command);
   // SBC-3 5.44: no blocks means to the end; we say in the block limits page that we do not.
   if (range.count == 0) return done(illegal(scsi::kInvalidFieldInCdb));
   if (!fits(range, info)) return done(illegal(scsi::kLbaOutOfRange));
@@ -209,9 +210,8 @@ void ScsiDisk::write_same(const ScsiCommand& command, const BlockDeviceInfo& inf
     if (auto read = command.data.read(0, pattern); !read) {
       return done(check_condition(scsi::kSenseHardwareError, scsi::kInternalTargetFailure));
     }
-    // Patterns other than zeroes are nothing that operating systems write this way.
     if (std::ranges::any_of(pattern, [](std::byte byte) { return byte != std::byte{0}; })) {
-      return done(illegal(scsi::kInvalidFieldInParameters));
+      return write_pattern(range, info, pattern, std::move(done));
     }
   }
   BlockRequest request;
@@ -221,6 +221,25 @@ void ScsiDisk::write_same(const ScsiCommand& command, const BlockDeviceInfo& inf
   request.length = range.count * info.logical_sector_bytes;
   const std::uint64_t moved = no_data ? 0 : info.logical_sector_bytes;
   request.done = [moved, done = std::move(done)](Result<void> result) mutable {
+    done(result ? good(moved) : outcome_of(result.error(), true));
+  };
+  device_->submit(std::move(request));
+}
+
+void ScsiDisk::write_pattern(const BlockRange& range, const BlockDeviceInfo& info, std::span<const std::byte> pattern, Done done) {
+  const std::uint64_t length = range.count * info.logical_sector_bytes;
+  if (length > kMaximumSameBytes) return done(illegal(scsi::kInvalidFieldInCdb));
+  auto repeated = std::make_unique<std::array<std::byte, kRepeatedBytes>>();
+  const std::size_t filled = std::min<std::uint64_t>(length, kRepeatedBytes);
+  for (std::size_t at = 0; at < filled; at += pattern.size()) std::ranges::copy(pattern, repeated->begin() + static_cast<std::ptrdiff_t>(at));
+  BlockRequest request;
+  request.operation = BlockOperation::kWrite;
+  request.offset = range.first * info.logical_sector_bytes;
+  request.length = length;
+  for (std::uint64_t at = 0; at < length; at += kRepeatedBytes) {
+    request.buffers.push_back({repeated->data(), std::min<std::uint64_t>(length - at, kRepeatedBytes)});
+  }
+  request.done = [moved = pattern.size(), repeated = std::move(repeated), done = std::move(done)](Result<void> result) mutable {
     done(result ? good(moved) : outcome_of(result.error(), true));
   };
   device_->submit(std::move(request));

@@ -13,6 +13,12 @@
 
 namespace bygone::devices::storage {
 
+/// Blocks: the first one and how many.
+struct BlockRange {
+  std::uint64_t first = 0;
+  std::uint64_t count = 0;
+};
+
 class ScsiDisk final : public ScsiTarget {
  public:
   explicit ScsiDisk(std::shared_ptr<disk::BlockDevice> device) : device_(std::move(device)) {}
@@ -30,17 +36,15 @@ class ScsiDisk final : public ScsiTarget {
   void transfer(const ScsiCommand& command, const disk::BlockDeviceInfo& info, Done done);
   void flush(Done done);
   void write_same(const ScsiCommand& command, const disk::BlockDeviceInfo& info, Done done);
+  /// One sector's bytes, again and again.
+  void write_pattern(const BlockRange& range, const disk::BlockDeviceInfo& info, std::span<const std::byte> pattern, Done done);
   void unmap(const ScsiCommand& command, const disk::BlockDeviceInfo& info, Done done);
 
   std::shared_ptr<disk::BlockDevice> device_;
   std::optional<spec::scsi::AdditionalSense> attention_;
 };
 
-/// First block and number of blocks of the READ, WRITE, VERIFY, WRITE SAME and SYNCHRONIZE CACHE commands of all lengths.
-struct BlockRange {
-  std::uint64_t first = 0;
-  std::uint64_t count = 0;
-};
+/// The range that a READ, WRITE, VERIFY, WRITE SAME or SYNCHRONIZE CACHE command of any length names.
 [[nodiscard]] BlockRange block_range(const ScsiCommand& command);
 
 }  // namespace bygone::devices::storage

@@ -224,8 +224,6 @@ TEST_F(StorageTest, sense_of_commands_that_ask_for_what_is_not_there) {
   illegal(execute(cdb10(Opcode::kSynchronizeCache10, 16385, 0)), scsi::kLbaOutOfRange);
   illegal(execute(cdb10(Opcode::kVerify10, 16384, 1)), scsi::kLbaOutOfRange);
   illegal(execute({0x93, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 512), scsi::kInvalidFieldInCdb);  // WRITE SAME of nothing
-  guest_.write(pages_, 0, pattern(512, 1));
-  illegal(execute({0x93, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4}, 512), scsi::kInvalidFieldInParameters);
   illegal(execute({0x42, 0, 0, 0, 0, 0, 0, 0, 4}, 4), scsi::kParameterListLength);
   illegal(execute({0x9E, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32}, 32), scsi::kInvalidFieldInCdb);
   illegal(execute({0x12, 0, 5, 0, 36}, 36), scsi::kInvalidFieldInCdb);  // a page without EVPD
@@ -371,6 +369,29 @@ TEST_F(StorageTest, unmap_and_write_same_zero_what_they_name) {
   ASSERT_TRUE(disk::read_blocks(*disk_, 0, after));
   EXPECT_TRUE(std::all_of(after.begin(), after.begin() + 4 * 512, [](std::byte byte) { return byte == std::byte{0}; }));
   EXPECT_EQ(after[4 * 512], bytes[4 * 512]);
+}
+
+TEST_F(StorageTest, write_same_repeats_a_pattern) {
+  auto larger = disk_info();
+  larger.size_bytes = std::uint64_t{128} << 20;
+  controller_.attach_disk(0, disk_);
+  controller_.attach_disk(1, std::make_shared<MemoryBlockDevice>(larger));
+  connect();
+  std::vector<std::byte> after(400 * 512);
+  const auto before = pattern(after.size(), 9);
+  ASSERT_TRUE(disk::write_blocks(*disk_, 0, before));
+  const auto sector = pattern(512, 77);
+  guest_.write(pages_, 0, sector);
+  const Reply reply = execute({0x41, 0, 0, 0, 0, 3, 0, 0x01, 0x2C, 0}, 512);  // 300 blocks from the third on
+  EXPECT_TRUE(reply.is_good());
+  EXPECT_EQ(reply.srb.data_transfer_length, 512U);
+  ASSERT_TRUE(disk::read_blocks(*disk_, 0, after));
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    const bool is_same = i / 512 >= 3 && i / 512 < 303;
+    ASSERT_EQ(after[i], is_same ? sector[i % 512] : before[i]) << i;
+  }
+  expect_sense(execute({0x93, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0, 0x01}, 512, 1), scsi::kSenseIllegalRequest, scsi::kInvalidFieldInCdb);
+  EXPECT_TRUE(execute({0x93, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0, 0}, 512, 1).is_good()) << "64 MiB, as the block limits page says";
 }
 
 TEST_F(StorageTest, missing_luns_and_targets_look_empty) {

@@ -81,7 +81,6 @@ inline constexpr AdditionalSense kUnrecoveredReadError = {0x11, 0x00};
 inline constexpr AdditionalSense kInvalidOpcode = {0x20, 0x00};
 inline constexpr AdditionalSense kLbaOutOfRange = {0x21, 0x00};
 inline constexpr AdditionalSense kInvalidFieldInCdb = {0x24, 0x00};
-inline constexpr AdditionalSense kInvalidFieldInParameters = {0x26, 0x00};
 inline constexpr AdditionalSense kParameterListLength = {0x1A, 0x00};
 inline constexpr AdditionalSense kWriteProtected = {0x27, 0x00};
 inline constexpr AdditionalSense kSpaceAllocationFailed = {0x27, 0x07};
