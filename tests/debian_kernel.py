@@ -1,4 +1,4 @@
-"""Debian's kernels for the tests' machines, out of the packages and without installing them."""
+"""Debian's packages, kernels above all, for the tests' machines: fetched, unpacked and not installed."""
 import fcntl
 import hashlib
 import pathlib
@@ -17,8 +17,33 @@ def run(*command, **options):
     """What it prints. Fails with what it says."""
     done = subprocess.run(command, capture_output=True, text=True, **options)
     if done.returncode != 0:
-        raise Failure(f"{shlex.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+        raise Failure(f"{shlex.join(map(str, command))}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
+
+
+def newest_kernel(meta):
+    """The package of a kernel that a meta package (linux-image-amd64…) stands for now."""
+    match = re.search(r"Depends: (linux-image-\S+)", run("apt-cache", "depends", meta))
+    if not match:
+        raise Failure(f"apt-cache knows no {meta}: run apt-get update")
+    return match[1]
+
+
+def unpack(package, target):
+    """Fetches a package and puts its files into a folder that is not there yet."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        scratch = pathlib.Path(scratch)
+        run("apt-get", "-o", "APT::Sandbox::User=", "download", package, cwd=scratch)
+        run("dpkg-deb", "-x", str(next(scratch.glob("*.deb"))), str(target))
+
+
+def with_fresh_lists(work):
+    """What work() gives; where it fails, once more with new lists of packages: Debian's mirror has only the newest."""
+    try:
+        return work()
+    except Failure:
+        run("apt-get", "update", "-qq")
+        return work()
 
 
 class Kernel:
@@ -33,7 +58,7 @@ class Kernel:
         cache.mkdir(parents=True, exist_ok=True)
         with open(cache / "lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self.folder = self._kept() or self._fetch()
+            self.folder = self._kept() or with_fresh_lists(self._fetch)
         self.image = self.folder / "vmlinuz"
         self.modules = [self.folder / "modules" / name for name in (self.folder / "complete").read_text().split()]
 
@@ -43,21 +68,11 @@ class Kernel:
         return max((mark.parent for mark in marks), key=lambda folder: folder.stat().st_mtime, default=None)
 
     def _fetch(self):
-        try:
-            return self._fetch_newest()
-        except Failure:
-            run("apt-get", "update", "-qq")
-            return self._fetch_newest()
-
-    def _fetch_newest(self):
-        match = re.search(r"Depends: (linux-image-\S+)", run("apt-cache", "depends", self.package))
-        if not match:
-            raise Failure(f"apt-cache knows no {self.package}: run apt-get update")
-        target = self.cache / f"{match[1]}-{self.key}"
+        package = newest_kernel(self.package)
+        target = self.cache / f"{package}-{self.key}"
         with tempfile.TemporaryDirectory(dir=self.cache) as scratch:
             scratch = pathlib.Path(scratch)
-            run("apt-get", "-o", "APT::Sandbox::User=", "download", match[1], cwd=scratch)
-            run("dpkg-deb", "-x", str(next(scratch.glob("*.deb"))), str(scratch / "tree"))
+            unpack(package, scratch / "tree")
             modules = self._in_order(scratch / "tree")
             shutil.rmtree(target, ignore_errors=True)
             (target / "modules").mkdir(parents=True)

@@ -4,8 +4,8 @@
   idle.py BYGONE CACHE [--engine NAME] [--nested] [--cpus N] [--seconds 20]
 
 Boots Debian's kernel for clouds with its bus, disk, network, screen, keyboard, mouse and integration drivers to a shell that waits, lets it
-settle, and looks at the process: utime and stime over --seconds; and the resident pages of everything but guest memory (the mappings of
-"bygone-ram"), shared ones by their share (Pss).
+settle, and looks at the process: utime and stime over --seconds; and the resident pages of everything but guest memory (the mappings that
+are left out of forks and dumps), shared ones by their share (Pss).
 
 With --nested on KVM inside the machine of tests/nested: its one processor is emulated, so the memory is what is measured there.
 """
@@ -56,7 +56,7 @@ def processor_seconds(stat):
 
 def memory(smaps):
     """Kibibytes: guest memory that is there, all else, and the largest parts of the latter."""
-    guest, parts = 0, {}
+    guest, size, parts = 0, 0, {}
     name = ""
     for line in smaps.splitlines():
         if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
@@ -64,7 +64,8 @@ def memory(smaps):
             name = fields[5] if len(fields) > 5 else "anonymous"
         elif line.startswith("Pss:"):
             size = int(line.split()[1])
-            if "bygone-ram" in name:
+        elif line.startswith("VmFlags:"):  # the last line of a mapping
+            if {"dc", "dd"} <= set(line.split()):
                 guest += size
             else:
                 parts[name] = parts.get(name, 0) + size

@@ -1,35 +1,34 @@
 #include "memory/guest_memory.h"
 
 #include <linux/memfd.h>
+#include <linux/mman.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
 #include <bit>
 #include <cstring>
 
-#include "memory/huge_pages.h"
-
 namespace bygone::memory {
 namespace {
 
 constexpr std::uint64_t kHugePage = 2 << 20;
-constexpr int kCollapse = 25;  // MADV_COLLAPSE, Linux 6.1
+constexpr int kCollapse = 25;       // MADV_COLLAPSE, Linux 6.1
+constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, Linux 5.14
+constexpr char kName[] = "bygone-ram";  // in /proc/PID/maps
 
 /// All of `size` from the host's pool, or MAP_FAILED.
-void* map_reserved_huge_pages(std::uint64_t size, UniqueFd& file) {
+void* map_reserved_huge_pages(std::uint64_t size) {
   if (size % kHugePage != 0) return MAP_FAILED;
-  UniqueFd huge(::memfd_create("bygone-ram", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB));
-  if (!huge || ::ftruncate(huge.get(), static_cast<off_t>(size)) != 0) return MAP_FAILED;
   // Without MAP_NORESERVE the pool must hold all of it now, so that no later touch can fail.
-  void* host = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, huge.get(), 0);
-  if (host != MAP_FAILED) file = std::move(huge);
-  return host;
+  return ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0);
 }
 
-/// The file at a host address that is as far from a 2 MiB boundary as `base` is: only so can a huge page of the host's be one for the
-/// guest. Errors: MAP_FAILED.
+/// The file, or memory of our own where there is none, at a host address that is as far from a 2 MiB boundary as `base` is: only so can
+/// a huge page of the host's be one for the guest. Errors: MAP_FAILED.
 void* map_like(Gpa base, std::uint64_t size, int file) {
-  constexpr int kProtection = PROT_READ | PROT_WRITE, kFlags = MAP_SHARED | MAP_NORESERVE;
+  constexpr int kProtection = PROT_READ | PROT_WRITE;
+  const int kFlags = MAP_NORESERVE | (file >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS);
   if (size < kHugePage) return ::mmap(nullptr, size, kProtection, kFlags, file, 0);
   void* room = ::mmap(nullptr, size + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (room == MAP_FAILED) return MAP_FAILED;
@@ -49,7 +48,7 @@ GuestMemory::~GuestMemory() {
   for (const Slot& slot : slots_) ::munmap(slot.host, slot.size);
 }
 
-Result<void> GuestMemory::add_ram(Gpa base, std::uint64_t size, PageSizeHint hint) {
+Result<void> GuestMemory::add_ram(Gpa base, std::uint64_t size, RamKind kind) {
   if (size == 0 || size % kPageSize != 0 || base.value % kPageSize != 0 || base.value + size < base.value) {
     return fail(ErrorCode::kInvalidArgument, "RAM at {:#x} of {:#x} bytes is not a run of whole pages", base.value, size);
   }
@@ -59,19 +58,23 @@ Result<void> GuestMemory::add_ram(Gpa base, std::uint64_t size, PageSizeHint hin
     }
   }
   UniqueFd file;
-  void* host = hint == PageSizeHint::kHuge ? map_reserved_huge_pages(size, file) : MAP_FAILED;
-  if (host == MAP_FAILED) {
-    file.reset(::memfd_create("bygone-ram", MFD_CLOEXEC));
+  if (kind == RamKind::kShared) {
+    file.reset(::memfd_create(kName, MFD_CLOEXEC));
     if (!file) return fail_errno(errno, "creating guest memory");
     if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0) {
       return fail_errno(errno, fmt::format("sizing guest memory to {} MiB", size >> 20));
     }
-    host = map_like(base, size, file.get());
-    if (host == MAP_FAILED) return fail_errno(errno, fmt::format("mapping {} MiB of guest memory", size >> 20));
-    if (hint == PageSizeHint::kHuge) ::madvise(host, size, MADV_HUGEPAGE);  // a wish: the kernel may say no
   }
+  void* host = kind == RamKind::kReserved ? map_reserved_huge_pages(size) : MAP_FAILED;
+  const bool is_reserved = host != MAP_FAILED;
+  if (!is_reserved) host = map_like(base, size, file.get());
+  if (host == MAP_FAILED) return fail_errno(errno, fmt::format("mapping {} MiB of guest memory", size >> 20));
+  // All of these are wishes: the kernel may say no.
+  if (!file && !is_reserved) ::madvise(host, size, MADV_HUGEPAGE);
+  if (!file) ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, host, size, kName);
   ::madvise(host, size, MADV_DONTDUMP);
-  const Slot slot{base, size, static_cast<std::byte*>(host), file.get(), 0};
+  ::madvise(host, size, MADV_DONTFORK);  // a child has no use for it, and would make each page that is written a copy
+  const Slot slot{base, size, static_cast<std::byte*>(host), file.get(), is_reserved};
   files_.push_back(std::move(file));
   slots_.insert(std::ranges::upper_bound(slots_, base, {}, &Slot::base), slot);
   return {};
@@ -157,6 +160,10 @@ void GuestMemory::take_now(Gpa address, std::uint64_t length) const {
     const std::uint64_t begin = (first + kHugePage - 1) / kHugePage * kHugePage, end = last / kHugePage * kHugePage;
     if (begin >= end) continue;
     std::byte* place = slot.host + (begin - slot.base.value);
+    if (slot.memfd < 0) {
+      static_cast<void>(::madvise(place, end - begin, kPopulateWrite));
+      continue;
+    }
     for (std::uint64_t at = 0; at < end - begin; at += kHugePage) {  // of a place without any page the kernel makes none
       static_cast<void>(*static_cast<volatile const std::byte*>(place + at));
     }

@@ -1,4 +1,5 @@
-// Guest memory: the machine's RAM as slots of guest physical addresses, backed by memfds so that it can be shared and saved.
+// Guest memory: the machine's RAM as slots of guest physical addresses. Ordinary RAM is this process's own, so that the host can make huge
+// pages of it, which it seldom does of shared memory; what another process shows is a memfd.
 //
 // Everything that comes out of it is hostile and may change at any moment: copy in once, validate the copy, use the copy.
 // Payload (disk, network) may instead be reached in place through host_ranges(), never parsed there.
@@ -39,11 +40,15 @@ struct Slot {
   Gpa base;
   std::uint64_t size = 0;      ///< bytes, a multiple of the page size
   std::byte* host = nullptr;   ///< where it is mapped in this process
-  int memfd = -1;              ///< the file behind it
-  std::uint64_t file_offset = 0;
+  int memfd = -1;              ///< kShared: the file behind it, from its start on
+  bool is_reserved = false;    ///< huge pages of the host's pool
 };
 
-enum class PageSizeHint { kNormal, kHuge };
+enum class RamKind {
+  kPrivate,   ///< this process's own, in huge pages (2 MiB) where the host makes them
+  kReserved,  ///< the same, out of the host's pool of huge pages (nr_hugepages) if that holds all of it
+  kShared,    ///< can be mapped by another process: pictures
+};
 
 class GuestMemory {
  public:
@@ -54,7 +59,7 @@ class GuestMemory {
 
   /// Adds zeroed RAM at [base, base + size). Host pages are taken when first touched.
   /// Errors: kInvalidArgument (not page aligned, zero, wraps), kAlreadyExists (overlaps), kExhausted (host refuses).
-  [[nodiscard]] Result<void> add_ram(Gpa base, std::uint64_t size, PageSizeHint hint = PageSizeHint::kNormal);
+  [[nodiscard]] Result<void> add_ram(Gpa base, std::uint64_t size, RamKind kind = RamKind::kPrivate);
   [[nodiscard]] const std::vector<Slot>& slots() const { return slots_; }
   [[nodiscard]] std::uint64_t total_bytes() const;
 
@@ -84,8 +89,8 @@ class GuestMemory {
   [[nodiscard]] Result<void> host_ranges(Gpa address, std::uint64_t length, std::vector<iovec>& ranges) const;
 
   /// Takes the host's pages for [address, address + length) at once and as huge ones (2 MiB), for a guest that is about to touch most of
-  /// it: else each 4 KiB of it costs a fault here and an exit from the guest. Only whole huge pages inside the range, and a wish: before
-  /// Linux 6.1, or without huge pages to be had, nothing happens. What the memory holds stays. Before the machine runs.
+  /// it: else each fault there costs an exit from the guest. Only whole huge pages inside the range, and a wish: shared memory is left
+  /// alone before Linux 6.1. What the memory holds stays. Before the machine runs.
   void take_now(Gpa address, std::uint64_t length) const;
 
   /// Tells that the host wrote [address, address + length) in place (device input, DMA): engines that cache translations of

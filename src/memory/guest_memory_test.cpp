@@ -1,12 +1,16 @@
 #include "memory/guest_memory.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
 #include "memory/huge_pages.h"
+#include "memory/touched_pages.h"
 
 namespace bygone::memory {
 namespace {
@@ -80,7 +84,7 @@ TEST(GuestMemory, huge_pages_are_what_the_host_gave) {
   };
   const std::uint64_t free_before = reserved_and_free();
   GuestMemory memory;
-  ASSERT_TRUE(memory.add_ram({0}, kBytes, PageSizeHint::kHuge));
+  ASSERT_TRUE(memory.add_ram({0}, kBytes, RamKind::kReserved));
   ASSERT_TRUE(memory.fill({0}, kBytes, std::byte{7}));
   EXPECT_EQ(memory.read_object<std::uint8_t>({kBytes - 1}).value(), 7);
   std::ifstream maps("/proc/self/smaps");
@@ -94,6 +98,60 @@ TEST(GuestMemory, huge_pages_are_what_the_host_gave) {
   EXPECT_EQ(is_reserved, page_size.find("2048 kB") != std::string::npos) << page_size;
   if (free_before >= kBytes >> 21) {
     EXPECT_TRUE(is_reserved);
+  }
+}
+
+/// What /proc/self/smaps says of the mapping at `host`: the value behind `field`, in KiB.
+std::uint64_t kibibytes_of(const std::byte* host, std::string_view field) {
+  std::ifstream maps("/proc/self/smaps");
+  std::string line;
+  bool is_ours = false;
+  while (std::getline(maps, line)) {
+    if (line.find('-') < line.find(' ')) is_ours = line.starts_with(fmt::format("{:x}-", reinterpret_cast<std::uintptr_t>(host)));
+    if (is_ours && line.starts_with(field)) return std::stoull(line.substr(field.size() + 1));
+  }
+  return 0;
+}
+
+TEST(GuestMemory, private_memory_is_made_of_huge_pages_where_the_host_makes_them) {
+  GuestMemory memory;
+  ASSERT_TRUE(memory.add_ram({0}, 64 << 20));
+  ASSERT_TRUE(memory.write_object<std::uint32_t>({5 << 20}, 1));
+  const std::uint64_t huge = kibibytes_of(memory.slots()[0].host, "AnonHugePages:");
+  if (huge_pages_of(memory.slots()[0]) == HugePages::kNone) {
+    EXPECT_EQ(huge, 0U);
+  } else {
+    // A host whose memory is in pieces may give none.
+    EXPECT_TRUE(huge == 2048 || kibibytes_of(memory.slots()[0].host, "Rss:") < 2048) << huge;
+  }
+}
+
+TEST(GuestMemory, only_shared_memory_can_be_mapped_by_others) {
+  GuestMemory memory;
+  ASSERT_TRUE(memory.add_ram({0}, 4 << 20));
+  ASSERT_TRUE(memory.add_ram({8 << 20}, 4 << 20, RamKind::kShared));
+  EXPECT_EQ(memory.slots()[0].memfd, -1);
+  ASSERT_GE(memory.slots()[1].memfd, 0);
+  ASSERT_TRUE(memory.write_object<std::uint64_t>({9 << 20}, 0x1234'5678'9abcULL));
+  std::uint64_t there = 0;
+  ASSERT_EQ(::pread(memory.slots()[1].memfd, &there, sizeof there, 1 << 20), 8);
+  EXPECT_EQ(there, 0x1234'5678'9abcULL);
+}
+
+TEST(GuestMemory, what_was_touched_is_known) {
+  constexpr std::uint64_t kChunk = 1 << 20;
+  for (const RamKind kind : {RamKind::kPrivate, RamKind::kShared}) {
+    GuestMemory memory;
+    ASSERT_TRUE(memory.add_ram({0x3000}, 65 * kChunk + 0x5000, kind));
+    const Slot& slot = memory.slots()[0];
+    EXPECT_THAT(touched_chunks(slot, kChunk).value(), ::testing::IsEmpty());
+    ASSERT_TRUE(memory.write_object<std::uint8_t>({0x3000 + 10 * kChunk + 77}, 1));
+    ASSERT_TRUE(memory.write_object<std::uint8_t>({0x3000 + 40 * kChunk - 1}, 1));
+    ASSERT_TRUE(memory.write_object<std::uint8_t>({0x3000 + slot.size - 1}, 1));
+    const auto chunks = touched_chunks(slot, kChunk).value();
+    EXPECT_TRUE(std::ranges::is_sorted(chunks));
+    for (const std::uint64_t number : {10, 39, 65}) EXPECT_THAT(chunks, ::testing::Contains(number * kChunk)) << number;
+    EXPECT_LE(chunks.size(), 9U) << "a huge page may lie across three of them";
   }
 }
 

@@ -12,13 +12,13 @@ import hashlib
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "nested"))
-from run_nested import Archive, Failure, libraries, run  # noqa: E402
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "nested")]
+from debian_kernel import Failure, newest_kernel, run, unpack, with_fresh_lists  # noqa: E402
+from run_nested import Archive, libraries  # noqa: E402
 
 KERNELS = {"cloud": "linux-image-cloud-amd64", "full": "linux-image-amd64"}
 PACKAGES = ["hyperv-daemons"]
@@ -29,25 +29,14 @@ HOST_PROGRAMS = ["socat", "mkfs.ext4", "kmod"]
 DEBIAN_PROGRAMS = ["usr/sbin/hv_kvp_daemon"]
 
 
-def real_package(meta):
-    listing = run("apt-cache", "depends", meta)
-    match = re.search(r"Depends: (linux-image-\S+)", listing)
-    if not match:
-        raise Failure(f"apt-cache knows no {meta}: run apt-get update")
-    return match[1]
-
-
 def unpacked(cache, name):
     """The directory with the package's files; fetched when it is not there."""
     target = cache / name
     if (target / "complete").exists():
         return target / "tree"
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        scratch = pathlib.Path(scratch)
-        run("apt-get", "-o", "APT::Sandbox::User=", "download", name, cwd=scratch)
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir()
-        run("dpkg-deb", "-x", str(next(scratch.glob("*.deb"))), str(target / "tree"))
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    unpack(name, target / "tree")
     (target / "complete").touch()
     return target / "tree"
 
@@ -57,16 +46,12 @@ def fetch(cache):
     def kernel(meta):
         flavour = r"cloud-amd64" if "cloud" in meta else r"[0-9]-amd64"
         there = [path for path in sorted(cache.glob("linux-image-*/complete")) if re.search(flavour + "$", path.parent.name)]
-        return unpacked(cache, there[-1].parent.name if there else real_package(meta))
+        return unpacked(cache, there[-1].parent.name if there else newest_kernel(meta))
 
     def everything():
         return {flavour: kernel(meta) for flavour, meta in KERNELS.items()}, [unpacked(cache, name) for name in PACKAGES]
 
-    try:
-        return everything()
-    except Failure:
-        run("apt-get", "update", "-qq")
-        return everything()
+    return with_fresh_lists(everything)
 
 
 def module_files(tree):

@@ -11,6 +11,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from debian_kernel import newest_kernel, run, unpack, with_fresh_lists  # noqa: E402
 from process_threads import threads_of  # noqa: E402
 
 # Every module that a test asks for, with those it needs.
@@ -26,26 +27,14 @@ mount -t proc none /proc; mount -t sysfs none /sys; mount -t devtmpfs none /dev;
 """
 
 
-def run(*command, **options):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
-
-
 def _fetch(cache, flavour):
-    listing = run("apt-cache", "depends", f"linux-image-{flavour}")
-    match = re.search(r"Depends: (linux-image-\S+)", listing)
-    if not match:
-        raise RuntimeError(f"apt-cache knows no linux-image-{flavour}: run apt-get update")
-    package = match[1]
+    package = newest_kernel(f"linux-image-{flavour}")
     target = cache / f"{flavour}-{package}"
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         scratch = pathlib.Path(scratch)
-        run("apt-get", "-o", "APT::Sandbox::User=", "download", package, cwd=scratch)
-        run("dpkg-deb", "-x", next(scratch.glob("*.deb")), scratch / "tree")
+        unpack(package, scratch / "tree")
         release = next((scratch / "tree/lib/modules").iterdir()).name
-        run("/sbin/depmod", "-b", scratch / "tree", release)
+        run("/sbin/depmod", "-b", str(scratch / "tree"), release)
         shutil.rmtree(target, ignore_errors=True)
         (target / "modules").mkdir(parents=True)
         shutil.copy(next((scratch / "tree/boot").glob("vmlinuz-*")), target / "vmlinuz")
@@ -77,11 +66,7 @@ def kernel(cache, flavour="cloud-amd64"):
         found = sorted(cache.glob(f"{flavour}-linux-image-*/complete"), key=lambda path: path.stat().st_mtime)
         if found:
             return found[-1].parent
-        try:
-            return _fetch(cache, flavour)
-        except RuntimeError:
-            run("apt-get", "update", "-qq")
-            return _fetch(cache, flavour)
+        return with_fresh_lists(lambda: _fetch(cache, flavour))
 
 
 def initrd(path, kernel_folder, init, modules=(), files=(), head=INIT_HEAD):

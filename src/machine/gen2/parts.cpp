@@ -67,19 +67,21 @@ Machine::Parts::~Parts() {
 
 Result<void> Machine::Parts::create_memory() {
   BYGONE_ASSIGN(layout, lay_out_memory(options.memory_bytes));
-  const auto hint = options.use_huge_pages ? memory::PageSizeHint::kHuge : memory::PageSizeHint::kNormal;
-  for (const AddressRange& range : layout.ram) BYGONE_CHECK(memory.add_ram({range.base}, range.size, hint));
+  const auto kind = options.use_huge_pages ? memory::RamKind::kReserved : memory::RamKind::kPrivate;
+  for (const AddressRange& range : layout.ram) BYGONE_CHECK(memory.add_ram({range.base}, range.size, kind));
   const auto is_ordinary = [](const memory::Slot& slot) { return memory::huge_pages_of(slot) == memory::HugePages::kNone; };
   if (options.use_huge_pages && std::ranges::any_of(memory.slots(), is_ordinary)) {
-    log.warning("the host has no huge pages for the guest's memory: reserve {} in /proc/sys/vm/nr_hugepages, or write \"advise\" into "
-                "/sys/kernel/mm/transparent_hugepage/shmem_enabled",
+    log.warning("the host has no huge pages for the guest's memory: reserve {} in /proc/sys/vm/nr_hugepages, or write \"madvise\" into "
+                "/sys/kernel/mm/transparent_hugepage/enabled",
                 options.memory_bytes >> 21);
   }
   if (options.vram_megabytes == 0 || options.vram_megabytes > kMaximumVramMegabytes) {
     return fail(ErrorCode::kInvalidArgument, "{} MiB of video memory; a machine has 1 to {}", options.vram_megabytes, kMaximumVramMegabytes);
   }
-  // The window where guests put their framebuffer is backed throughout: wherever in it they put one, it is memory.
-  for (const AddressRange& range : framebuffer_memory(layout, options.vram_megabytes)) BYGONE_CHECK(memory.add_ram({range.base}, range.size));
+  // The window where guests put their framebuffer is backed throughout: wherever in it they put one, it is memory that can be shown.
+  for (const AddressRange& range : framebuffer_memory(layout, options.vram_megabytes)) {
+    BYGONE_CHECK(memory.add_ram({range.base}, range.size, memory::RamKind::kShared));
+  }
   return {};
 }
 

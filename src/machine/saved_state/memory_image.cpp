@@ -1,6 +1,5 @@
 #include "machine/saved_state/memory_image.h"
 
-#include <unistd.h>
 #include <zstd.h>
 
 #include <algorithm>
@@ -9,6 +8,8 @@
 #include <cstring>
 #include <memory>
 #include <thread>
+
+#include "memory/touched_pages.h"
 
 namespace bygone::machine::saved_state {
 namespace {
@@ -33,17 +34,8 @@ struct Chunk {
 Result<std::vector<Chunk>> find_chunks(const memory::GuestMemory& memory) {
   std::vector<Chunk> chunks;
   for (const memory::Slot& slot : memory.slots()) {
-    std::uint64_t at = 0;
-    while (at < slot.size) {
-      const off_t data = ::lseek(slot.memfd, static_cast<off_t>(slot.file_offset + at), SEEK_DATA);
-      if (data < 0 && errno == ENXIO) break;
-      if (data < 0) return fail_errno(errno, "looking for the memory in use");
-      const std::uint64_t first = static_cast<std::uint64_t>(data) - slot.file_offset;
-      if (first >= slot.size) break;
-      const std::uint64_t offset = first / kChunkBytes * kChunkBytes;
-      chunks.push_back({&slot, offset});
-      at = offset + kChunkBytes;
-    }
+    BYGONE_ASSIGN(const std::vector<std::uint64_t> offsets, memory::touched_chunks(slot, kChunkBytes));
+    for (const std::uint64_t offset : offsets) chunks.push_back({&slot, offset});
   }
   return chunks;
 }

@@ -10,10 +10,11 @@ using devices::video::Rectangle;
 Result<std::unique_ptr<ScreenFeed>> ScreenFeed::create(EventLoop& loop, const memory::GuestMemory& memory) {
   std::unique_ptr<ScreenFeed> feed(new ScreenFeed(loop));
   for (const memory::Slot& slot : memory.slots()) {
+    if (slot.memfd < 0) continue;  // no pictures there
     // Opened again, for reading only: a window can look at the guest's memory and not change it.
     UniqueFd file(::open(fmt::format("/proc/self/fd/{}", slot.memfd).c_str(), O_RDONLY | O_CLOEXEC));
     if (!file) return fail_errno(errno, "opening guest memory for the screen");
-    feed->ranges_.push_back({slot.base, slot.size, slot.file_offset, std::move(file)});
+    feed->ranges_.push_back({slot.base, slot.size, std::move(file)});
   }
   return feed;
 }
@@ -42,7 +43,7 @@ void ScreenFeed::tell_mode(const devices::video::ScreenMode& mode) {
   mode_range_ = mode.width == 0 ? nullptr : find(mode);
   mode_ = {};
   if (mode_range_ != nullptr) {
-    mode_ = {mode.width, mode.height, mode.pitch, mode.depth, mode.address.value - mode_range_->base.value + mode_range_->file_offset};
+    mode_ = {mode.width, mode.height, mode.pitch, mode.depth, mode.address.value - mode_range_->base.value};
   }
   if (server_ != nullptr) server_->tell(mode_, mode_range_ == nullptr ? -1 : mode_range_->file.get());
 }

@@ -32,7 +32,7 @@ class ScreenFeed final : public devices::video::ScreenObserver {
  private:
   struct Range {
     memory::Gpa base;
-    std::uint64_t size, file_offset;
+    std::uint64_t size;
     UniqueFd file;
   };
   explicit ScreenFeed(EventLoop& loop) : loop_(loop) {}
