@@ -56,6 +56,8 @@ class Device {
   /// The guest has sent something or made room. An error means that the guest broke the protocol: the channel is taken away
   /// (close() follows), and nothing else happens to the machine.
   [[nodiscard]] virtual Result<void> on_signal(Channel& channel) = 0;
+  /// Requests of this channel that others still work on: a guest with several is not worth interrupting for one (support/pace.h).
+  [[nodiscard]] virtual std::size_t requests_in_flight(const Channel& channel) const;
   /// The guest wants its memory back: drop every reference to this GPADL before returning. Not called for rings.
   virtual void on_gpadl_teardown(Channel& channel, GpadlId id);
   /// The machine resets; all channels are closed by now.

@@ -1,5 +1,6 @@
 #include "vmbus/opened_channel.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "spec/vmbus/messages.h"
@@ -92,7 +93,9 @@ void OpenedChannel::run_signal() {
   take_turn();
   if (state_ != State::kOpen) return;
   const ChannelStatistics& now = channel_->statistics();
-  loop_.pace().found(now.packets_received - before.packets_received, now.completions_received - before.completions_received);
+  const std::uint64_t packets = now.packets_received - before.packets_received;
+  const std::uint64_t at_hand = packets == 0 ? 0 : std::max<std::uint64_t>(packets, device_.requests_in_flight(*channel_));
+  loop_.pace().found(at_hand, now.completions_received - before.completions_received);
 }
 
 void OpenedChannel::take_turn() {

@@ -1,8 +1,11 @@
 #include "vmbus/server.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
+#include <atomic>
 #include <cstring>
+#include <future>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -20,8 +23,10 @@ using wire::MessageType;
 class Echo : public PacketDevice {
  public:
   explicit Echo(std::uint8_t instance) : PacketDevice(make_offer(instance), Framing::kRaw) {}
+  [[nodiscard]] std::size_t requests_in_flight(const Channel&) const override { return in_flight; }
   nlohmann::json state = 0;
   int resets = 0;
+  std::atomic<std::size_t> in_flight = 0;
 
  private:
   static Offer make_offer(std::uint8_t instance) {
@@ -226,6 +231,21 @@ TEST_F(ServerTest, packet_goes_through_the_whole_bus_and_back) {
   EXPECT_GE(synic_.events(0, static_cast<std::uint16_t>(id)), 1);
   const auto tree = server_->inspect();
   EXPECT_EQ(tree["channels"][std::to_string(id)]["packets_received"], 1);
+}
+
+TEST_F(ServerTest, a_guest_whose_requests_are_worked_on_is_not_interrupted_for_one_more) {
+  ASSERT_TRUE(server_->add_device(echo_, slow_.loop()));
+  guest_.connect();
+  guest_.open(guest_.offers[0].channel_id);
+  for (const auto& [in_flight, policy] : {std::pair{1, SCHED_OTHER}, {3, SCHED_BATCH}}) {
+    echo_.in_flight = static_cast<std::size_t>(in_flight);
+    ASSERT_TRUE(guest_.send("one more"));
+    ASSERT_TRUE(synic_.guest_signals(guest_.offers[0].connection_id));
+    EXPECT_EQ(guest_.receive(), "one more");
+    std::promise<int> found;
+    slow_.loop().post([&] { found.set_value(::sched_getscheduler(0)); });
+    EXPECT_EQ(found.get_future().get(), policy) << in_flight << " in flight";
+  }
 }
 
 TEST_F(ServerTest, guest_is_signalled_again_after_the_open_result) {

@@ -158,6 +158,8 @@ def boot(kernel, ramdisk, arguments):
     if arguments.host_files:
         command += ["-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap", "-device", "virtio-9p-pci,fsdev=host,mount_tag=host",
                     "-netdev", "user,id=net,net=10.0.9.0/24", "-device", "virtio-net-pci,netdev=net,romfile="]
+    if "NESTED_MONITOR" in os.environ:  # a socket for QEMU's monitor, to look at a machine that stands
+        command += ["-monitor", f"unix:{os.environ['NESTED_MONITOR']},server=on,wait=off"]
     machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     timer = threading.Timer(arguments.timeout, machine.kill)
     timer.start()

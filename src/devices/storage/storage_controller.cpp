@@ -188,7 +188,7 @@ void StorageController::tell_bus_changed() {
 
 // Channels.
 
-StorageController::ChannelState* StorageController::find(const vmbus::Channel& channel) {
+StorageController::ChannelState* StorageController::find(const vmbus::Channel& channel) const {
   const auto found = channels_.find(&channel);
   return found == channels_.end() ? nullptr : found->second.get();
 }
@@ -224,6 +224,11 @@ Result<void> StorageController::on_signal(vmbus::Channel& channel) {
   if (state == nullptr || state->closed) return {};
   if (bus_changed_) tell_bus_changed();
   return drain(*state);
+}
+
+std::size_t StorageController::requests_in_flight(const vmbus::Channel& channel) const {
+  const ChannelState* state = find(channel);
+  return state == nullptr ? 0 : state->in_flight;
 }
 
 Result<void> StorageController::drain(ChannelState& state) {

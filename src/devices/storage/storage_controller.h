@@ -69,6 +69,7 @@ class StorageController final : public vmbus::Device {
   [[nodiscard]] Result<void> open(vmbus::Channel& channel) override;
   void close(vmbus::Channel& channel, Closed done) override;
   [[nodiscard]] Result<void> on_signal(vmbus::Channel& channel) override;
+  [[nodiscard]] std::size_t requests_in_flight(const vmbus::Channel& channel) const override;
   void reset() override;
   /// Errors: kBusy (images that do not answer).
   [[nodiscard]] Result<nlohmann::json> save() override;
@@ -100,7 +101,7 @@ class StorageController final : public vmbus::Device {
   void report_host_failure(const spec::vmbus::StorageScsiRequest& srb, const std::string& what);
   void tell_bus_changed();
   void finish_detaches();
-  [[nodiscard]] ChannelState* find(const vmbus::Channel& channel);
+  [[nodiscard]] ChannelState* find(const vmbus::Channel& channel) const;
   [[nodiscard]] std::unique_ptr<Request> take_request();
   [[nodiscard]] std::size_t packet_size() const;
   void attach(std::uint8_t lun, std::shared_ptr<ScsiTarget> target, ScsiDvd* dvd);

@@ -11,6 +11,7 @@ TEST_F(StorageTest, many_requests_in_flight_share_signals) {
   for (std::uint64_t id = 1; id <= 32; ++id) start(cdb10(Opcode::kRead10, static_cast<std::uint32_t>(id), 1), 512, id);
   guest_.run();
   EXPECT_EQ(held->held.size(), 32U);
+  EXPECT_EQ(controller_.requests_in_flight(channel_->host()), 32U);
   EXPECT_FALSE(channel_->try_receive());  // drained: from here on the guest wants signals
   const auto before = channel_->interrupts();
   held->release();
