@@ -21,7 +21,6 @@ namespace {
 constexpr std::size_t kMaximumUnmapList = sizeof(scsi::UnmapHeader) + 256 * sizeof(scsi::UnmapDescriptor);
 constexpr std::uint8_t kForceUnitAccess = 0x08;  // byte 1 of READ and WRITE 10 to 16
 constexpr std::uint8_t kWriteSameUnmap = 0x08;   // byte 1 of WRITE SAME
-constexpr std::size_t kRepeatedBytes = 64U << 10;  // of a pattern; a multiple of every sector
 constexpr std::uint8_t kWriteSameNoData = 0x01;  // byte 1 of WRITE SAME(16): NDOB
 
 ScsiOutcome illegal(scsi::AdditionalSense what) { return check_condition(scsi::kSenseIllegalRequest, what); }

@@ -19,6 +19,11 @@ struct BlockRange {
   std::uint64_t count = 0;
 };
 
+/// A pattern is written out of a buffer that repeats it, a multiple of every sector.
+inline constexpr std::size_t kRepeatedBytes = 64U << 10;
+/// What a WRITE SAME of a pattern may hold of the host's memory until it is done: that buffer, and how often it is written.
+inline constexpr std::size_t kWriteSameBytes = kRepeatedBytes + kMaximumSameBytes / kRepeatedBytes * sizeof(iovec);
+
 class ScsiDisk final : public ScsiTarget {
  public:
   explicit ScsiDisk(std::shared_ptr<disk::BlockDevice> device) : device_(std::move(device)) {}

@@ -389,6 +389,10 @@ void StorageController::execute(std::unique_ptr<Request> request) {
   const vmbus::PageRanges& buffers = request->packet.buffers();
   command.data = DataBuffer(request->channel->channel.memory(), buffers,
                             std::min<std::uint64_t>(buffers.total_bytes(), srb.data_transfer_length));
+  if (command.opcode() == scsi::Opcode::kWriteSame10 || command.opcode() == scsi::Opcode::kWriteSame16) {
+    request->held_bytes += kWriteSameBytes;
+    request->channel->held_bytes += kWriteSameBytes;
+  }
   const auto lun = luns_.find(srb.lun);
   const bool here = srb.path == 0 && srb.target == 0;
   if (here && command.opcode() == scsi::Opcode::kReportLuns) {

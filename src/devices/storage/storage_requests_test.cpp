@@ -1,4 +1,6 @@
 // Requests on their way: many at once, in turns, over several channels, while disks come and go.
+#include <set>
+
 #include "devices/storage/testing_storage.h"
 
 namespace bygone::devices::storage {
@@ -93,6 +95,30 @@ TEST_F(StorageTest, requests_in_flight_hold_a_bounded_part_of_the_hosts_memory) 
     while (next()) ++answered;
   }
   EXPECT_EQ(answered, 10);
+}
+
+TEST_F(StorageTest, patterns_hold_a_bounded_part_of_the_hosts_memory) {
+  auto held = std::make_shared<HeldBlockDevice>(64 << 20);
+  controller_.attach_disk(0, held);
+  connect(wire::kStorageVersion6_2, {.ring_pages = 64});
+  guest_.write(pages_, 0, pattern(512, 3));
+  for (std::uint64_t id = 1; id <= 200; ++id) start({0x93, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0, 0}, 512, id);
+  guest_.run();
+  std::set<const void*> patterns;
+  std::size_t bytes = 0;
+  for (const auto& request : held->held) {
+    bytes += request.buffers.size() * sizeof request.buffers[0];
+    if (patterns.insert(request.buffers[0].iov_base).second) bytes += request.buffers[0].iov_len;
+  }
+  EXPECT_EQ(patterns.size(), held->held.size());
+  EXPECT_GT(bytes, 7U << 20);
+  EXPECT_LT(bytes, 9U << 20);
+  int answered = 0;
+  for (int round = 0; round < 10; ++round) {
+    for (auto& request : std::exchange(held->held, {})) request.done({});
+    while (next()) ++answered;
+  }
+  EXPECT_EQ(answered, 200);
 }
 
 TEST_F(StorageTest, closing_waits_for_requests_in_flight) {
