@@ -14,7 +14,4 @@ enum class HugePages {
 /// Of a slot of private memory.
 [[nodiscard]] HugePages huge_pages_of(const Slot& slot);
 
-/// Whether the kernel makes huge pages of private memory when it is advised to.
-[[nodiscard]] bool private_memory_may_be_huge();
-
 }  // namespace bygone::memory
